@@ -1,0 +1,2 @@
+//! The ringmain binary.
+fn main() {}
