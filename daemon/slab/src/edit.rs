@@ -1,0 +1,238 @@
+//! Editing rows in place.
+//!
+//! Scalars are written into their slot. Text goes behind the last row of the
+//! slab and the row becomes [`SCATTERED`]. A row that lacks the slot (it is
+//! older than the field) is first gathered behind the last row, with more
+//! slots. Space that an edit leaves unused comes back when the slab does.
+
+use ringmain_base::limits::SLOTS_MAX;
+use rkyv::rend::{u16_le, u32_le};
+
+use crate::build::{Scalar, copy_short};
+use crate::layout::{HEADER_BYTES, RowHeader, SCATTERED, SLOT_BYTES, Slot, align8, tag};
+use crate::read::{RowRef, bytes, children};
+use crate::slab::{Full, Inner};
+
+/// A row that may be changed.
+pub struct RowMut<'s> {
+    slab: &'s mut Inner,
+    at: usize,
+}
+
+impl<'s> RowMut<'s> {
+    #[inline]
+    pub(crate) fn new(slab: &'s mut Inner, at: usize) -> Self {
+        Self { slab, at }
+    }
+
+    /// The row as it is now.
+    #[must_use]
+    #[inline]
+    pub fn as_ref(&self) -> RowRef<'_> {
+        // SAFETY: `at` is in the index.
+        unsafe { RowRef::from_ptr(self.slab.row_ptr(self.at)) }
+    }
+
+    /// Sets or, with [`Scalar::Absent`], removes a field.
+    ///
+    /// # Errors
+    /// [`Full`] when the slab cannot grow; the row keeps its old value.
+    #[inline]
+    pub fn set(&mut self, slot: u16, value: Scalar<'_>) -> Result<(), Full> {
+        if slot >= self.as_ref().slots() {
+            if matches!(value, Scalar::Absent) {
+                return Ok(());
+            }
+            self.widen(slot)?;
+        }
+        let node = self.node(value)?;
+        self.write(slot, node);
+        Ok(())
+    }
+
+    /// Moves the value of `from` to `to`, whatever it is; `from` is absent
+    /// afterwards.
+    ///
+    /// # Errors
+    /// [`Full`] when the slab cannot grow; the row is unchanged.
+    pub fn rename(&mut self, from: u16, to: u16) -> Result<(), Full> {
+        let Some(node) = self.as_ref().slot(from).copied() else { return Ok(()) };
+        if node.tag == tag::ABSENT || from == to {
+            return Ok(());
+        }
+        if to >= self.as_ref().slots() {
+            self.widen(to)?;
+        }
+        // Read again: widening moved the row, and with it its offsets.
+        let node = self.as_ref().slot(from).copied().unwrap_or(Slot::ABSENT);
+        self.write(to, node);
+        self.write(from, Slot::ABSENT);
+        Ok(())
+    }
+
+    /// Sets the hash of the partition key.
+    #[inline]
+    pub fn set_key_hash(&mut self, hash: u32) {
+        self.header().key_hash = u32_le::from_native(hash);
+    }
+
+    #[inline]
+    fn header(&mut self) -> &mut RowHeader {
+        // SAFETY: `at` is in the index, and the slab is borrowed exclusively.
+        unsafe { &mut *self.slab.row_ptr(self.at).cast() }
+    }
+
+    #[inline]
+    fn write(&mut self, slot: u16, node: Slot) {
+        assert!(slot < self.as_ref().slots());
+        // SAFETY: the slot is in bounds; `node` is a scalar or has offsets of
+        // this row.
+        unsafe {
+            let slots: *mut Slot = self.slab.row_ptr(self.at).add(HEADER_BYTES).cast();
+            slots.add(usize::from(slot)).write(node);
+        }
+    }
+
+    #[inline]
+    fn node(&mut self, value: Scalar<'_>) -> Result<Slot, Full> {
+        Ok(match value {
+            Scalar::Absent => Slot::ABSENT,
+            Scalar::Null => Slot::new(tag::NULL, 0, 0),
+            Scalar::Bool(v) => Slot::new(tag::BOOL, 0, u64::from(v)),
+            Scalar::Int(v) => Slot::new(tag::INT, 0, v as u64),
+            Scalar::Float(v) => Slot::new(tag::FLOAT, 0, v.to_bits()),
+            Scalar::Number(v) => self.store(tag::NUMBER, v.as_bytes())?,
+            Scalar::Str(v) => self.store(tag::STR, v.as_bytes())?,
+            Scalar::Bytes(v) => self.store(tag::BYTES, v)?,
+        })
+    }
+
+    /// Copies bytes behind the last row.
+    #[inline]
+    fn store(&mut self, tag: u8, bytes: &[u8]) -> Result<Slot, Full> {
+        self.slab.reserve(bytes.len())?;
+        let pos = self.slab.used;
+        // SAFETY: `reserve` made room; `at` is in the index.
+        let offset = unsafe {
+            copy_short(bytes, self.slab.data().add(pos));
+            let row = self.slab.row_ptr(self.at);
+            self.slab.data().add(pos).offset_from(row)
+        };
+        self.slab.used = pos + align8(bytes.len());
+        let header = self.header();
+        header.flags = u32_le::from_native(header.flags.to_native() | SCATTERED);
+        Ok(Slot::new(tag, bytes.len() as u32, offset as u64))
+    }
+
+    /// Gathers the row behind the last one, with slots up to `slot`.
+    #[cold]
+    fn widen(&mut self, slot: u16) -> Result<(), Full> {
+        assert!(slot < SLOTS_MAX, "fields beyond the slot limit have no slot");
+        let bound = self.as_ref().image_bound() + usize::from(slot + 1) * SLOT_BYTES;
+        self.slab.reserve(bound)?;
+        let offset = self.slab.used;
+        // SAFETY: `at` is in the index; the room was reserved, and nothing
+        // else reads the slab meanwhile.
+        unsafe {
+            let row = RowRef::from_ptr(self.slab.row_ptr(self.at));
+            let len = gather(row, slot + 1, self.slab.data().add(offset));
+            self.slab.used = offset + len;
+            self.slab.set_row(self.at, offset);
+        }
+        Ok(())
+    }
+}
+
+/// Appends a contiguous copy of a scattered row.
+pub(crate) fn gather_append(slab: &mut Inner, row: RowRef<'_>, slots: u16) -> Result<(), Full> {
+    if slab.room() < align8(row.image_bound()) {
+        return Err(Full);
+    }
+    let at = slab.used;
+    // SAFETY: the bound of the copy's size was just found to be free.
+    let len = unsafe { gather(row, slots, slab.data().add(at)) };
+    slab.publish(at, len);
+    Ok(())
+}
+
+/// Writes a contiguous copy of `row` with at least `slots` slots to `to` and
+/// returns its length, a multiple of 8.
+///
+/// # Safety
+/// `to` is aligned to 8 and has room for the row's `image_bound` and the
+/// slots; it does not overlap what the row refers to.
+unsafe fn gather(row: RowRef<'_>, slots: u16, to: *mut u8) -> usize {
+    let old = row.slots();
+    let slots = slots.max(old);
+    let fixed = HEADER_BYTES + usize::from(slots) * SLOT_BYTES;
+    let mut copy = Gather { from: row.as_ptr(), to, pos: fixed };
+    for at in 0..slots {
+        let node = match row.slot(at) {
+            // SAFETY: the slot belongs to the row; room by the caller.
+            Some(slot) => unsafe { copy.node(slot) },
+            None => Slot::ABSENT,
+        };
+        // SAFETY: inside the fixed part.
+        unsafe { to.add(HEADER_BYTES).cast::<Slot>().add(usize::from(at)).write(node) };
+    }
+    let len = copy.pad();
+    let mut header = *row.header();
+    header.len = u32_le::from_native(len as u32);
+    header.slots = u16_le::from_native(slots);
+    header.version = u16_le::from_native(header.version.to_native().max(slots.min(SLOTS_MAX)));
+    header.flags = u32_le::from_native(header.flags.to_native() & !SCATTERED);
+    // SAFETY: room by the caller.
+    unsafe { to.cast::<RowHeader>().write(header) };
+    len
+}
+
+struct Gather {
+    from: *const u8,
+    to: *mut u8,
+    pos: usize,
+}
+
+impl Gather {
+    /// # Safety
+    /// `slot` belongs to the row at `from`; room as for [`gather`].
+    unsafe fn node(&mut self, slot: &Slot) -> Slot {
+        match slot.tag {
+            tag::STR | tag::BYTES | tag::NUMBER => {
+                // SAFETY: by the caller's promise.
+                let bytes = unsafe { bytes(self.from, slot) };
+                let at = self.pos;
+                // SAFETY: as above.
+                unsafe { copy_short(bytes, self.to.add(at)) };
+                self.pos += bytes.len();
+                Slot::new(slot.tag, bytes.len() as u32, at as u64)
+            }
+            tag::LIST | tag::MAP => {
+                // SAFETY: by the caller's promise.
+                let nodes = unsafe { children(self.from, slot) };
+                let at = self.pad();
+                self.pos += size_of_val(nodes);
+                for (i, node) in nodes.iter().enumerate() {
+                    // SAFETY: the target nodes were just set aside. Depth is
+                    // bounded by DEPTH_MAX, so is this recursion.
+                    unsafe {
+                        let copy = self.node(node);
+                        self.to.add(at).cast::<Slot>().add(i).write(copy);
+                    }
+                }
+                Slot::new(slot.tag, slot.len() as u32, at as u64)
+            }
+            _ => *slot,
+        }
+    }
+
+    /// Advances to the next multiple of 8, over zeroes.
+    fn pad(&mut self) -> usize {
+        let end = align8(self.pos);
+        for at in self.pos..end {
+            // SAFETY: `image_bound` counts the padding.
+            unsafe { self.to.add(at).write(0) };
+        }
+        self.pos = end;
+        end
+    }
+}
