@@ -1,0 +1,106 @@
+//! The daemon's own file.
+
+use std::path::PathBuf;
+
+use crate::span::Spanned;
+
+/// `[daemon]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct DaemonPlan {
+    /// Name in logs and metrics.
+    pub name: String,
+    /// Where checkpoints and state are kept; without it there are none.
+    pub data_dir: Option<PathBuf>,
+    /// Globs of flow files, relative to the daemon's file.
+    pub flows: Vec<Spanned<String>>,
+}
+
+/// `[shards]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardsPlan {
+    /// Which cores carry a shard.
+    pub cores: Spanned<CoresSpec>,
+    /// Budget of the whole process for messages in flight.
+    pub memory_bytes: u64,
+    /// Size of a slab.
+    pub slab_bytes: u32,
+    /// How long a partly filled slab may wait for more rows.
+    pub linger_us: u64,
+}
+
+/// `cores`: syntax is checked here, the machine by the runtime.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoresSpec {
+    /// `"auto"`: every core the process may use.
+    Auto,
+    /// `"0-3,6"`: these, ascending, each once.
+    List(Vec<u16>),
+}
+
+/// `[api]`. The listener is an issue of the control plane.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ApiPlan {
+    /// Address to listen at; absent: no listener.
+    pub listen: Option<super::Listen>,
+    /// Certificate and key.
+    pub tls: Option<TlsPlan>,
+    /// File with tokens and their scopes.
+    pub auth: Option<Spanned<String>>,
+}
+
+/// `tls = { cert = ..., key = ... }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsPlan {
+    /// PEM file with the certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// `[metrics]`: where figures are sent or served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricsPlan {
+    /// `host:port` of a StatsD server.
+    pub statsd: Option<Spanned<String>>,
+    /// `host:port` of a Graphite server.
+    pub graphite: Option<Spanned<String>>,
+    /// `host:port` of a DogStatsD agent.
+    pub datadog: Option<Spanned<String>>,
+    /// Serve `/metrics`.
+    pub prometheus: bool,
+    /// Serve `/jolokia`.
+    pub jolokia: bool,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPlan {
+    /// Least severe line that is written.
+    pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// `level`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// Also what may be wrong.
+    Warn,
+    /// Also what happened.
+    Info,
+    /// Also how.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text per event.
+    Text,
+    /// One JSON object per line.
+    Json,
+}

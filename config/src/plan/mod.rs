@@ -1,0 +1,112 @@
+//! What the files mean: plain data, checked once, read by every floor above.
+//!
+//! Invariants of a plan that `load` returned without errors: every input names
+//! a source or an operator of the same flow (and one of its ports, if it has
+//! several), every cycle passes a bounded input, names are unique within a
+//! flow and flows within a plan, and no two sources claim one address. Times
+//! are microseconds, sizes bytes. Deliberately absent: compiled expressions
+//! (they are Lua, which this floor does not know) and anything that is open.
+
+mod daemon;
+mod operator;
+mod sink;
+mod source;
+
+pub use daemon::{
+    ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, ShardsPlan, TlsPlan,
+};
+pub use operator::{
+    Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
+};
+pub use sink::{
+    DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment, SinkKind,
+    SinkPlan, Template, WhenFull,
+};
+pub use source::{
+    CsvDecode, DecodePlan, FileSource, FileStart, FramePlan, GenField, Listen, ReadMode, Scalar,
+    SourceKind, SourcePlan, TimeUnit, UnixMode,
+};
+
+use std::path::PathBuf;
+
+use crate::diagnostics::Diagnostics;
+use crate::span::{FileId, Sources, Spanned};
+use crate::value::Table;
+
+/// Everything the daemon is asked to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `[daemon]`
+    pub daemon: DaemonPlan,
+    /// `[shards]`
+    pub shards: ShardsPlan,
+    /// `[api]`
+    pub api: ApiPlan,
+    /// `[metrics]`
+    pub metrics: MetricsPlan,
+    /// `[log]`
+    pub log: LogPlan,
+    /// The flows, in the order of the files.
+    pub flows: Vec<FlowPlan>,
+    /// The loaded files, for rendering.
+    pub sources: Sources,
+    /// Warnings. Floors above add what they find and render the whole.
+    pub warnings: Diagnostics,
+}
+
+/// One flow.
+#[derive(Clone, Debug)]
+pub struct FlowPlan {
+    /// `name`, or the file's stem.
+    pub name: Spanned<String>,
+    /// The file it stands in.
+    pub file: FileId,
+    /// The folder of that file; the working directory for text.
+    pub base_dir: PathBuf,
+    /// `[sources.NAME]`
+    pub sources: Vec<SourcePlan>,
+    /// `[operators.NAME]`
+    pub operators: Vec<OperatorPlan>,
+    /// `[sinks.NAME]`
+    pub sinks: Vec<SinkPlan>,
+    /// `[partition]`
+    pub partition: Option<PartitionPlan>,
+    /// `[dead_letters]`: a sink without inputs, named `dead_letters`.
+    pub dead_letters: Option<SinkPlan>,
+    /// `allow_loss`: the flow may drop what a source could send again.
+    pub allow_loss: bool,
+    /// `drain`: how long a stopping flow may take to empty itself.
+    pub drain_us: u64,
+    /// `[[tests]]`, as written.
+    pub tests: Vec<Spanned<Table>>,
+}
+
+/// `[partition]`: order and state per key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartitionPlan {
+    /// Fields whose values are the key.
+    pub key: Vec<Spanned<String>>,
+    /// Slices of the key space.
+    pub count: u16,
+}
+
+impl FlowPlan {
+    /// The names of all components in the order sources, operators, sinks.
+    pub fn component_names(&self) -> impl Iterator<Item = &Spanned<String>> {
+        let sources = self.sources.iter().map(|c| &c.name);
+        let operators = self.operators.iter().map(|c| &c.name);
+        sources.chain(operators).chain(self.sinks.iter().map(|c| &c.name))
+    }
+
+    /// The operator of that name.
+    #[must_use]
+    pub fn operator(&self, name: &str) -> Option<&OperatorPlan> {
+        self.operators.iter().find(|o| o.name.value == name)
+    }
+
+    /// Whether every source ends by itself, so that the flow does.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.sources.iter().all(|s| s.kind.is_finite())
+    }
+}

@@ -1,0 +1,132 @@
+//! What is done to messages. Expressions stay text: they are Lua, and the
+//! floor that compiles them points back at their spans.
+
+use std::path::PathBuf;
+
+use super::sink::WhenFull;
+use crate::span::Spanned;
+use crate::value::Table;
+
+/// `[operators.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperatorPlan {
+    /// Name of the component.
+    pub name: Spanned<String>,
+    /// What it reads.
+    pub inputs: Vec<Input>,
+    /// What it does.
+    pub kind: OperatorKind,
+}
+
+/// One entry of `inputs`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    /// The component that is read.
+    pub component: Spanned<String>,
+    /// Its port, when it has several: `router.high`.
+    pub port: Option<String>,
+    /// Set when this input may close a cycle.
+    pub bound: Option<LoopBound>,
+}
+
+/// `{ from = "b", bound = "4MiB", when_full = "drop_newest" }`: the way back of
+/// a cycle, a queue of its own. Acknowledgements end here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoopBound {
+    /// What may wait on the way back.
+    pub bytes: u64,
+    /// What happens beyond.
+    pub when_full: Spanned<WhenFull>,
+}
+
+/// The operator and its own keys.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OperatorKind {
+    /// Keeps messages for which `where` is true.
+    Filter {
+        /// A Lua expression over the fields.
+        where_: Spanned<String>,
+    },
+    /// Changes fields.
+    Map(MapPlan),
+    /// Sends each message to the port of the first condition that is true.
+    Route(RoutePlan),
+    /// A Lua script.
+    Lua(LuaPlan),
+}
+
+/// `type = "map"`. Applied in the order keep, remove, rename, set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MapPlan {
+    /// Only these fields stay; all, when empty.
+    pub keep: Vec<Spanned<String>>,
+    /// These fields go.
+    pub remove: Vec<Spanned<String>>,
+    /// Old name, new name.
+    pub rename: Vec<(Spanned<String>, Spanned<String>)>,
+    /// Field and Lua expression. Every expression sees the message as it was
+    /// before any of them was applied.
+    pub set: Vec<(Spanned<String>, Spanned<String>)>,
+}
+
+/// `type = "route"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoutePlan {
+    /// Port and Lua expression, in the order of the file.
+    pub routes: Vec<(Spanned<String>, Spanned<String>)>,
+    /// Port for messages that no condition takes. Without it they are dropped
+    /// and counted.
+    pub default: Option<Spanned<String>>,
+}
+
+impl RoutePlan {
+    /// Every port, the default last, each once.
+    pub fn ports(&self) -> impl Iterator<Item = &str> {
+        let default = self.default.as_ref().filter(|d| self.routes.iter().all(|(p, _)| p != *d));
+        self.routes.iter().map(|(port, _)| port.as_str()).chain(default.map(|d| d.as_str()))
+    }
+}
+
+/// `type = "lua"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LuaPlan {
+    /// The code.
+    pub source: LuaSource,
+    /// What it may use.
+    pub limits: LuaLimits,
+    /// `config`: what the script reads as `ctx.config`.
+    pub config: Table,
+}
+
+/// Where the code of a Lua operator stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LuaSource {
+    /// `source = '''...'''`
+    Inline(Spanned<String>),
+    /// `script = "x.lua"`: the file that was found, and where it was named.
+    Script(Spanned<PathBuf>),
+}
+
+/// `limits` of a Lua operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LuaLimits {
+    /// Per slab and per timer.
+    pub time_us: u64,
+    /// Per operator and shard.
+    pub memory_bytes: u64,
+    /// Kills within 60 s before the operator is quarantined.
+    pub kills: u32,
+}
+
+impl OperatorKind {
+    /// The name that `type` gives it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Filter { .. } => "filter",
+            Self::Map(_) => "map",
+            Self::Route(_) => "route",
+            Self::Lua(_) => "lua",
+        }
+    }
+}
