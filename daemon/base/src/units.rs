@@ -155,7 +155,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        assert_eq!(parse_bytes("64").unwrap_err().to_string(), format!("needs a unit ({SIZE_UNITS})"));
+        assert_eq!(
+            parse_bytes("64").unwrap_err().to_string(),
+            format!("needs a unit ({SIZE_UNITS})")
+        );
         assert!(parse_duration("5 sec").unwrap_err().to_string().contains("'sec'"));
         assert_eq!(parse_bytes("MiB"), Err(UnitError::NoNumber));
         assert_eq!(parse_bytes("1.MiB"), Err(UnitError::NoNumber));

@@ -1,1 +1,163 @@
-//! Under construction.
+//! Sources and sinks over [`Io`](ringmain_runtime::io::Io).
+//!
+//! Owns: the traits [`Source`] and [`Sink`], and one module for each protocol.
+//! A connector is a state machine that a shard drives: it is handed events,
+//! polled once a turn, and never blocks, except in `open`, where it opens
+//! files, resolves names and binds.
+//!
+//! Invariants:
+//! - A source reads no more than it is given slabs for: what it has received
+//!   and not decoded stays in its group of receive buffers, which is bounded,
+//!   and so the other side stops.
+//! - A sink takes no more than its buffers hold, and says how many rows it
+//!   took. It counts a slab as finished only when every byte of it is accepted.
+//! - Whatever a source reads becomes a row or a refusal; whatever a sink is
+//!   given is accepted, retried, or refused. Nothing disappears.
+//!
+//! Deliberately absent: rings, operators, threads; a connector does not know
+//! its flow, and no connector knows another.
+#![forbid(unsafe_code)]
+
+mod error;
+
+pub use error::{ConnectorError, Fault};
+
+use ringmain_base::{Now, Reason};
+use ringmain_runtime::io::{EventKind, Io};
+use ringmain_slab::{RowRef, Slab};
+
+/// What refused messages are reported to.
+pub trait Refusals {
+    /// Bytes that did not become a row: `offset` is where their frame began in
+    /// the stream, `origin` names the stream (file, peer).
+    fn bytes(&mut self, reason: Reason, detail: &str, origin: &str, offset: u64, bytes: &[u8]);
+
+    /// A row that a sink cannot express or the other side refused for good.
+    fn row(&mut self, reason: Reason, detail: &str, row: RowRef<'_>);
+}
+
+/// What a connector may use while it is called.
+pub struct Cx<'a> {
+    /// The machine.
+    pub io: &'a mut dyn Io,
+    /// The turn's reading of the clock.
+    pub now: Now,
+    /// The connector's number on this shard: the owner of its operations.
+    pub owner: u32,
+    /// Takes what is refused.
+    pub refusals: &'a mut dyn Refusals,
+    /// Bytes that the connector read or wrote are added here.
+    pub bytes: &'a mut u64,
+}
+
+/// What a source did when it was polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// It put rows into the slab, or could do more at once.
+    More,
+    /// Nothing is there until an event or a timer comes.
+    Idle,
+    /// Everything has been read; there will be no more rows.
+    Ended,
+}
+
+/// How a connector is doing, for people.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Health {
+    /// As it should.
+    #[default]
+    Good,
+    /// It tries again; the text says what went wrong, when it tries next.
+    Retrying(String),
+    /// It has given up.
+    Failed(String),
+}
+
+/// A connector that brings messages in.
+pub trait Source {
+    /// Opens, binds, starts to receive. Called once, before any poll.
+    ///
+    /// # Errors
+    /// What must be changed in the configuration or on the machine.
+    fn open(&mut self, cx: &mut Cx<'_>) -> Result<(), ConnectorError>;
+
+    /// Something that the source asked for under `tag` has happened.
+    fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>);
+
+    /// Decodes what has been received into `slab`, as much as fits.
+    fn poll(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull;
+
+    /// When the source wants to be polled though no event came, on the
+    /// monotonic clock in microseconds.
+    fn wake_at_us(&self) -> Option<u64> {
+        None
+    }
+
+    /// Where reading goes on after everything that was given out, in the
+    /// source's own format; `None` for a source that cannot resume.
+    fn position(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Goes back to a position, before `open`.
+    ///
+    /// # Errors
+    /// When the bytes are not a position of this source.
+    fn restore(&mut self, position: &[u8]) -> Result<(), ConnectorError> {
+        let _ = position;
+        Ok(())
+    }
+
+    /// Takes no more in; what has been received is still given out, then
+    /// `poll` says [`Pull::Ended`].
+    fn stop(&mut self, cx: &mut Cx<'_>);
+
+    /// How it is doing.
+    fn health(&self) -> Health {
+        Health::Good
+    }
+}
+
+/// A connector that takes messages out.
+pub trait Sink {
+    /// Opens or begins to connect. Called once, before anything is pushed.
+    ///
+    /// # Errors
+    /// What must be changed in the configuration or on the machine.
+    fn open(&mut self, cx: &mut Cx<'_>) -> Result<(), ConnectorError>;
+
+    /// Something that the sink asked for under `tag` has happened.
+    fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>);
+
+    /// Encodes rows of `slab` from `from` on, as many as its buffers hold,
+    /// and returns how many it took (refused ones included).
+    fn push(&mut self, slab: &Slab, from: usize, cx: &mut Cx<'_>) -> usize;
+
+    /// Everything of one more slab has been pushed.
+    fn slab_end(&mut self);
+
+    /// Slabs of which every byte has been accepted, since the start.
+    fn finished(&self) -> u64;
+
+    /// Called once a turn: submits what has waited long enough, reconnects,
+    /// rotates.
+    fn poll(&mut self, cx: &mut Cx<'_>);
+
+    /// When the sink wants to be polled though no event came, on the monotonic
+    /// clock in microseconds.
+    fn wake_at_us(&self) -> Option<u64> {
+        None
+    }
+
+    /// Writes out what is buffered, without waiting for more; and, when `last`
+    /// is set, syncs and closes.
+    fn flush(&mut self, last: bool, cx: &mut Cx<'_>);
+
+    /// Nothing is buffered or in flight.
+    fn is_idle(&self) -> bool;
+
+    /// How it is doing.
+    fn health(&self) -> Health {
+        Health::Good
+    }
+}
