@@ -14,6 +14,8 @@
 //! not know what stands before or behind it.
 #![forbid(unsafe_code)]
 
+pub mod chain;
+
 use ringmain_base::{Now, Reason};
 use ringmain_slab::{RowRef, Slab};
 

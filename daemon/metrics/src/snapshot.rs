@@ -1,0 +1,115 @@
+//! One reading of a flow's table.
+
+use ringmain_base::Reason;
+
+use crate::{Cells, Counter, FlowMetrics, Role};
+
+/// A component's counts, over all shards.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComponentSnapshot {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Messages that came in.
+    pub rows_in: u64,
+    /// Messages that went out.
+    pub rows_out: u64,
+    /// Messages dropped on purpose or by a full edge's policy.
+    pub dropped: u64,
+    /// The part of `dropped` that a full edge's policy dropped.
+    pub dropped_full: u64,
+    /// Messages refused.
+    pub dead: u64,
+    /// Refused messages by reason, those above zero.
+    pub dead_by_reason: Vec<(Reason, u64)>,
+    /// Bytes read from outside.
+    pub bytes_in: u64,
+    /// Bytes written to the outside.
+    pub bytes_out: u64,
+}
+
+/// An edge's time without credit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeSnapshot {
+    /// Producer.
+    pub from: String,
+    /// Consumer.
+    pub to: String,
+    /// Time without credit since the start: the longest of its queues.
+    pub blocked_us: u64,
+}
+
+/// Counts of a flow at one moment. Counters of different components are read
+/// one after the other, so a running flow may be caught between two of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The flow's name.
+    pub flow: String,
+    /// When it was read, on the monotonic clock.
+    pub now_us: u64,
+    /// Counts by component.
+    pub components: Vec<ComponentSnapshot>,
+    /// Edges.
+    pub edges: Vec<EdgeSnapshot>,
+}
+
+pub(crate) fn take(metrics: &FlowMetrics, now_us: u64) -> Snapshot {
+    let components = metrics.components.iter().enumerate();
+    let components = components.map(|(at, (name, role))| component(metrics, at, name, *role));
+    let edges = metrics.edges.iter().map(|edge| EdgeSnapshot {
+        from: edge.from.clone(),
+        to: edge.to.clone(),
+        blocked_us: edge.meters.iter().map(|m| m.blocked_us(now_us)).max().unwrap_or(0),
+    });
+    Snapshot {
+        flow: metrics.flow.clone(),
+        now_us,
+        components: components.collect(),
+        edges: edges.collect(),
+    }
+}
+
+fn component(metrics: &FlowMetrics, at: usize, name: &str, role: Role) -> ComponentSnapshot {
+    let sum = |counter: fn(&Cells) -> &Counter| {
+        metrics.shards.iter().map(|cells| counter(&cells[at]).get()).sum::<u64>()
+    };
+    let dead = |reason: Reason| {
+        metrics.shards.iter().map(|cells| cells[at].dead[reason as usize].get()).sum::<u64>()
+    };
+    let by_reason = Reason::ALL.into_iter().map(|reason| (reason, dead(reason)));
+    let dead_by_reason: Vec<_> = by_reason.filter(|(_, count)| *count > 0).collect();
+    let dropped_full = sum(|c| &c.dropped_full);
+    ComponentSnapshot {
+        name: name.to_owned(),
+        role,
+        rows_in: sum(|c| &c.rows_in),
+        rows_out: sum(|c| &c.rows_out),
+        dropped: sum(|c| &c.dropped) + dropped_full,
+        dropped_full,
+        dead: dead_by_reason.iter().map(|(_, count)| count).sum(),
+        dead_by_reason,
+        bytes_in: sum(|c| &c.bytes_in),
+        bytes_out: sum(|c| &c.bytes_out),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_sums_the_shards() {
+        let names = vec![("in".to_owned(), Role::Source), ("out".to_owned(), Role::Sink)];
+        let metrics = FlowMetrics::new("f", names, 2);
+        metrics.shards[0][1].rows_in.add(3);
+        metrics.shards[1][1].rows_in.add(4);
+        metrics.shards[1][1].refuse(Reason::Encode);
+        metrics.shards[0][1].dropped_full.add(2);
+        let snapshot = metrics.snapshot(0);
+        let sink = &snapshot.components[1];
+        assert_eq!((sink.rows_in, sink.dropped, sink.dead), (7, 2, 1));
+        assert_eq!(sink.dead_by_reason, [(Reason::Encode, 1)]);
+        assert_eq!(snapshot.components[0].rows_in, 0);
+    }
+}

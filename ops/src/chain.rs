@@ -1,0 +1,246 @@
+//! The operators of a flow on one shard, fused: a slab runs through all of
+//! them before the next one is read, so its rows stay in the cache.
+//!
+//! Owns the operators, their places in the graph, and the slabs that branches
+//! need. What leaves the chain does so at an *exit*, numbered by the shard,
+//! which knows what is behind it (a sink's queue, another shard, the way back
+//! of a cycle).
+//!
+//! Invariants:
+//! - The graph of a chain has no cycle; a cycle of the flow leaves through an
+//!   exit and comes back as an entry.
+//! - The last reader of a batch gets the rows themselves, the others copies,
+//!   made before anyone edits.
+
+use std::sync::Arc;
+
+use ringmain_base::{Now, Reason};
+use ringmain_metrics::Cells;
+use ringmain_slab::{Budget, RowRef, Slab};
+
+use crate::{Context, Operator, Refuse};
+
+/// Who reads an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The operator of that number.
+    Operator(usize),
+    /// The exit of that number.
+    Exit(usize),
+}
+
+/// What is outside the chain.
+pub trait Outside {
+    /// Takes the rows of a slab, and leaves an empty slab behind: the same one
+    /// or another.
+    fn deliver(&mut self, exit: usize, slab: &mut Slab);
+
+    /// The component that stands behind an exit, for counting what cannot be
+    /// delivered.
+    fn component_behind(&self, exit: usize) -> usize;
+
+    /// Takes note of a row that `component` refused. The chain has counted it.
+    fn refuse(&mut self, component: usize, row: RowRef<'_>, reason: Reason, detail: &str);
+}
+
+/// An operator and its place.
+pub struct Node {
+    /// The operator.
+    pub operator: Box<dyn Operator>,
+    /// Its number among the flow's components.
+    pub component: usize,
+    /// Readers of the default port, then of each port of
+    /// [`Operator::ports`].
+    pub outputs: Vec<Vec<Target>>,
+}
+
+struct Place {
+    node: Node,
+    /// One slab per named port; taken out while the operator's outputs run.
+    ports: Vec<Slab>,
+}
+
+/// The operators of a flow on one shard.
+pub struct Chain {
+    places: Vec<Place>,
+    cells: Arc<[Cells]>,
+    /// Slabs for the copies of branches: as many as the graph is deep.
+    spares: Vec<Slab>,
+}
+
+impl Chain {
+    /// Puts operators together. `cells` are the shard's cells by component.
+    ///
+    /// # Panics
+    /// When a target does not exist.
+    #[must_use]
+    pub fn new(nodes: Vec<Node>, cells: Arc<[Cells]>, slab_bytes: usize, budget: &Budget) -> Self {
+        let exists = |t: &Target| !matches!(t, Target::Operator(at) if *at >= nodes.len());
+        assert!(nodes.iter().flat_map(|n| n.outputs.iter().flatten()).all(exists));
+        let spares = (0..=nodes.len()).map(|_| Slab::new(slab_bytes, budget)).collect();
+        let place = |node: Node| {
+            let ports = node.operator.ports().len();
+            assert_eq!(node.outputs.len(), ports + 1, "readers for each port");
+            Place { node, ports: (0..ports).map(|_| Slab::new(slab_bytes, budget)).collect() }
+        };
+        Self { places: nodes.into_iter().map(place).collect(), cells, spares }
+    }
+
+    /// How many slabs a run from `targets` may deliver at each of `exits`
+    /// exits: the number of paths. Whoever runs the chain makes sure of that
+    /// much credit first.
+    #[must_use]
+    pub fn deliveries(&self, targets: &[Target], exits: usize) -> Vec<usize> {
+        let mut counts = vec![0; exits];
+        self.count_paths(targets, &mut counts);
+        counts
+    }
+
+    fn count_paths(&self, targets: &[Target], counts: &mut [usize]) {
+        for target in targets {
+            match *target {
+                Target::Exit(exit) => counts[exit] += 1,
+                Target::Operator(at) => {
+                    for readers in &self.places[at].node.outputs {
+                        self.count_paths(readers, counts);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the rows of `slab` through all that `targets` lead to. The slab is
+    /// empty afterwards, and perhaps another one.
+    pub fn run(&mut self, targets: &[Target], slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
+        let Some((last, others)) = targets.split_last() else {
+            slab.clear();
+            return;
+        };
+        if slab.is_empty() {
+            slab.clear();
+            return;
+        }
+        for target in others {
+            let mut copy = self.spares.pop().expect("as many spares as the graph is deep");
+            self.branch(*target, slab, &mut copy, now, outside);
+            self.spares.push(copy);
+        }
+        self.step(*last, slab, now, outside);
+    }
+
+    /// Lets every operator whose time has come emit rows.
+    pub fn on_timers(&mut self, slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
+        for at in 0..self.places.len() {
+            let due = self.places[at].node.operator.timer_at_us();
+            if due.is_some_and(|due| due <= now.mono_us) {
+                self.call(at, slab, now, outside, true);
+            }
+        }
+    }
+
+    /// When the next timer is due, on the monotonic clock in microseconds.
+    #[must_use]
+    pub fn timer_at_us(&self) -> Option<u64> {
+        self.places.iter().filter_map(|place| place.node.operator.timer_at_us()).min()
+    }
+
+    /// Readers of the default output of operator `at`.
+    #[must_use]
+    pub fn default_readers(&self, at: usize) -> &[Target] {
+        &self.places[at].node.outputs[0]
+    }
+
+    fn branch(
+        &mut self,
+        target: Target,
+        slab: &Slab,
+        copy: &mut Slab,
+        now: Now,
+        outside: &mut dyn Outside,
+    ) {
+        if copy.push_all(slab).is_err() {
+            self.refuse_rest(target, slab, copy.len(), outside);
+        }
+        self.step(target, copy, now, outside);
+    }
+
+    /// Rows that a branch has no memory for are refused by the branch's first
+    /// component, not lost.
+    fn refuse_rest(&self, target: Target, slab: &Slab, from: usize, outside: &mut dyn Outside) {
+        let component = match target {
+            Target::Operator(at) => self.places[at].node.component,
+            Target::Exit(exit) => outside.component_behind(exit),
+        };
+        let cells = &self.cells[component];
+        for row in slab.rows().skip(from) {
+            cells.rows_in.add(1);
+            cells.refuse(Reason::Memory);
+            outside.refuse(component, row, Reason::Memory, "no memory for a copy of the message");
+        }
+    }
+
+    fn step(&mut self, target: Target, slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
+        match target {
+            Target::Exit(exit) => outside.deliver(exit, slab),
+            Target::Operator(at) => self.call(at, slab, now, outside, false),
+        }
+    }
+
+    fn call(
+        &mut self,
+        at: usize,
+        slab: &mut Slab,
+        now: Now,
+        outside: &mut dyn Outside,
+        timer: bool,
+    ) {
+        let place = &mut self.places[at];
+        let component = place.node.component;
+        let cells = &self.cells[component];
+        let rows_in = slab.len() as u64;
+        let mut refuse = RefuseAs { outside: &mut *outside, component, cells, dead: 0 };
+        let mut cx = Context { now, refuse: &mut refuse, ports: &mut place.ports };
+        if timer {
+            place.node.operator.on_timer(slab, &mut cx);
+        } else {
+            place.node.operator.process(slab, &mut cx);
+        }
+        let dead = refuse.dead;
+        let rows_out = (slab.len() + place.ports.iter().map(Slab::len).sum::<usize>()) as u64;
+        // What an operator makes up itself counts as come in, so that the
+        // counts balance.
+        let rows_in = rows_in.max(rows_out + dead);
+        cells.rows_in.add(rows_in);
+        cells.rows_out.add(rows_out);
+        cells.dropped.add(rows_in - rows_out - dead);
+        self.outputs(at, slab, now, outside);
+    }
+
+    fn outputs(&mut self, at: usize, slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
+        // The readers' lists and the port slabs are taken out while they run:
+        // a run never comes back to this operator, the graph has no cycle.
+        let mut outputs = std::mem::take(&mut self.places[at].node.outputs);
+        let mut ports = std::mem::take(&mut self.places[at].ports);
+        for (readers, port) in outputs[1..].iter_mut().zip(&mut ports) {
+            self.run(readers, port, now, outside);
+        }
+        self.run(&outputs[0], slab, now, outside);
+        self.places[at].node.outputs = outputs;
+        self.places[at].ports = ports;
+    }
+}
+
+struct RefuseAs<'a> {
+    outside: &'a mut dyn Outside,
+    component: usize,
+    cells: &'a Cells,
+    dead: u64,
+}
+
+impl Refuse for RefuseAs<'_> {
+    fn refuse(&mut self, row: RowRef<'_>, reason: Reason, detail: &str) {
+        self.dead += 1;
+        self.cells.refuse(reason);
+        self.outside.refuse(self.component, row, reason, detail);
+    }
+}
