@@ -5,7 +5,7 @@ use std::ptr;
 use ringmain_base::limits::DEPTH_MAX;
 use rkyv::rend::{i64_le, u16_le, u32_le};
 
-use crate::layout::{HEADER_BYTES, RowHeader, SLOT_BYTES, Slot, align8, tag};
+use crate::layout::{HEADER_BYTES, REST_SLOT, RowHeader, SLOT_BYTES, Slot, align8, tag};
 use crate::slab::{Full, Inner};
 
 /// A value that is not nested.
@@ -69,6 +69,7 @@ impl<'s> RowBuilder<'s> {
     ) -> Self {
         scratch.nodes.clear();
         scratch.open.clear();
+        assert!(slots <= REST_SLOT + 1, "a row of {slots} slots");
         let (start, limit) = (slab.used, slab.limit());
         let fixed = HEADER_BYTES + usize::from(slots) * SLOT_BYTES;
         let overflow = start + fixed > limit;
@@ -172,6 +173,7 @@ impl<'s> RowBuilder<'s> {
     #[inline]
     fn put(&mut self, slot: u16, node: Slot) {
         assert!(slot < self.slots, "slot {slot} of a row of {}", self.slots);
+        assert!(slot < REST_SLOT || node.tag == tag::MAP || self.overflow, "the rest is a map");
         if !self.overflow {
             // SAFETY: the slot lies in the fixed part, which was found free.
             unsafe { self.slot_ptr(slot).write(node) };
@@ -195,7 +197,7 @@ impl<'s> RowBuilder<'s> {
     /// Copies bytes to the variable part.
     #[inline]
     fn store(&mut self, tag: u8, bytes: &[u8]) -> Slot {
-        if bytes.len() > self.limit.saturating_sub(self.pos) {
+        if self.overflow || bytes.len() > self.limit - self.pos {
             self.overflow = true;
             return Slot::ABSENT;
         }
@@ -257,10 +259,12 @@ impl TreeBuilder<'_, '_> {
         self.row.scratch.nodes.push(node);
     }
 
-    /// A value without children.
+    /// A value without children; nothing is absent in a tree, so
+    /// [`Scalar::Absent`] is null there.
     #[inline]
     pub fn scalar(&mut self, value: Scalar<'_>) {
-        debug_assert!(!self.expects_key(), "a value where a key belongs");
+        assert!(!self.expects_key(), "a value where a key belongs");
+        let value = if value == Scalar::Absent { Scalar::Null } else { value };
         let node = self.row.node(value);
         self.row.scratch.nodes.push(node);
     }
@@ -295,6 +299,7 @@ impl TreeBuilder<'_, '_> {
         if self.row.scratch.open.len() >= DEPTH_MAX {
             return false;
         }
+        assert!(!self.expects_key(), "a value where a key belongs");
         let first = self.row.scratch.nodes.len();
         self.row.scratch.open.push(Open { first, map });
         true

@@ -57,9 +57,10 @@ pub(crate) fn row(bytes: &[u8]) -> Result<(), Malformed> {
     if !sound {
         return Err(Malformed::Header);
     }
-    // Trees are walked once per node of an honest row, so sharing or cycles
-    // run out of this budget.
-    let mut check = Check { bytes, fixed, nodes_left: bytes.len() / SLOT_BYTES };
+    // In an honest row no two values share a byte, so what they take together
+    // is bounded. Sharing and cycles run out of it, and so does whoever would
+    // have the same text checked a million times.
+    let mut check = Check { bytes, fixed, left: bytes.len() - fixed };
     for at in 0..slots {
         check.slot(HEADER_BYTES + at * SLOT_BYTES, 0)?;
     }
@@ -76,7 +77,7 @@ where
 struct Check<'a> {
     bytes: &'a [u8],
     fixed: usize,
-    nodes_left: usize,
+    left: usize,
 }
 
 impl<'a> Check<'a> {
@@ -96,12 +97,13 @@ impl<'a> Check<'a> {
         Ok(slot)
     }
 
-    fn span(&self, slot: &Slot) -> Result<&'a [u8], Malformed> {
+    fn span(&mut self, slot: &Slot) -> Result<&'a [u8], Malformed> {
         let start = slot.offset();
         let end = start.checked_add(slot.len()).ok_or(Malformed::Bounds)?;
         if start < self.fixed {
             return Err(Malformed::Bounds);
         }
+        self.left = self.left.checked_sub(slot.len()).ok_or(Malformed::Bounds)?;
         self.bytes.get(start..end).ok_or(Malformed::Bounds)
     }
 
@@ -116,7 +118,7 @@ impl<'a> Check<'a> {
         {
             return Err(Malformed::Bounds);
         }
-        self.nodes_left = self.nodes_left.checked_sub(count).ok_or(Malformed::Tree)?;
+        self.left = self.left.checked_sub(count * SLOT_BYTES).ok_or(Malformed::Tree)?;
         for at in 0..count {
             let node = self.slot(slot.offset() + at * SLOT_BYTES, depth + 1)?;
             if map && at % 2 == 0 && node.tag != tag::STR {

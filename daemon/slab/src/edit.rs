@@ -11,7 +11,18 @@ use rkyv::rend::{u16_le, u32_le};
 use crate::build::{Scalar, copy_short};
 use crate::layout::{HEADER_BYTES, RowHeader, SCATTERED, SLOT_BYTES, Slot, align8, tag};
 use crate::read::{RowRef, bytes, children};
-use crate::slab::{Full, Inner};
+use crate::slab::{Full, Inner, Shared};
+
+/// Where a field's new value comes from ([`RowMut::assign`]).
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// From outside the slab.
+    Scalar(Scalar<'a>),
+    /// Text that is in the slab already.
+    Shared(Shared),
+    /// The value that another field of the row has before the assignment.
+    Field(u16),
+}
 
 /// A row that may be changed.
 pub struct RowMut<'s> {
@@ -50,6 +61,66 @@ impl<'s> RowMut<'s> {
         Ok(())
     }
 
+    /// Sets a field to text that [`crate::Slab::intern`] put into this slab.
+    /// No byte of it is copied, unless the row stands behind the text.
+    ///
+    /// # Errors
+    /// [`Full`] when the slab cannot grow; the row keeps its old value.
+    ///
+    /// # Panics
+    /// When the text is not in this slab, or not since it was last cleared.
+    #[inline]
+    pub fn set_shared(&mut self, slot: u16, text: Shared) -> Result<(), Full> {
+        if slot >= self.as_ref().slots() {
+            self.widen(slot)?;
+        }
+        let node = self.shared(text)?;
+        self.write(slot, node);
+        Ok(())
+    }
+
+    /// Sets several fields at once: [`Source::Field`] reads what was there
+    /// before. Of two values for one field the later wins.
+    ///
+    /// # Errors
+    /// [`Full`] when the slab cannot grow; the row keeps all its old values.
+    pub fn assign(&mut self, sets: &[(u16, Source<'_>)]) -> Result<(), Full> {
+        let slots = self.as_ref().slots();
+        if let Some(top) = sets.iter().map(|(slot, _)| *slot).max().filter(|top| *top >= slots) {
+            self.widen(top)?;
+        }
+        let mut nodes = [Slot::ABSENT; SLOTS_MAX as usize];
+        for (at, (_, source)) in sets.iter().enumerate() {
+            let node = match *source {
+                Source::Scalar(value) => self.node(value)?,
+                Source::Shared(text) => self.shared(text)?,
+                Source::Field(from) => self.field(from),
+            };
+            *nodes.get_mut(at).expect("no more values than fields") = node;
+        }
+        for ((slot, _), node) in sets.iter().zip(nodes) {
+            self.write(*slot, node);
+        }
+        Ok(())
+    }
+
+    /// Removes every field whose bit in `slots` is not set, and all fields
+    /// beyond the slot limit.
+    pub fn keep(&mut self, slots: u64) {
+        for slot in 0..self.as_ref().slots() {
+            if slot >= SLOTS_MAX || slots & (1 << slot) == 0 {
+                self.write(slot, Slot::ABSENT);
+            }
+        }
+    }
+
+    /// Slots of the row.
+    #[must_use]
+    #[inline]
+    pub fn slots(&self) -> u16 {
+        self.as_ref().slots()
+    }
+
     /// Moves the value of `from` to `to`, whatever it is; `from` is absent
     /// afterwards.
     ///
@@ -85,6 +156,7 @@ impl<'s> RowMut<'s> {
     #[inline]
     fn write(&mut self, slot: u16, node: Slot) {
         assert!(slot < self.as_ref().slots());
+        assert!(slot < SLOTS_MAX || node.tag == tag::ABSENT, "the rest is a map");
         // SAFETY: the slot is in bounds; `node` is a scalar or has offsets of
         // this row.
         unsafe {
@@ -107,6 +179,55 @@ impl<'s> RowMut<'s> {
         })
     }
 
+    /// The value of a field, to be written to another field of this row: both
+    /// refer to the same bytes then, which no contiguous row does.
+    fn field(&mut self, from: u16) -> Slot {
+        let node = self.as_ref().slot(from).copied().unwrap_or(Slot::ABSENT);
+        if node.tag >= tag::STR {
+            self.scatter();
+        }
+        node
+    }
+
+    #[inline]
+    fn shared(&mut self, text: Shared) -> Result<Slot, Full> {
+        let pos = self.slab.shared_at(text);
+        // SAFETY: `at` is in the index; both addresses lie in the slab.
+        let offset = unsafe {
+            let row = self.slab.row_ptr(self.at);
+            self.slab.data().add(pos).offset_from(row)
+        };
+        if offset < 0 {
+            return self.copy_shared(pos, text.len());
+        }
+        self.scatter();
+        Ok(Slot::new(tag::STR, text.len() as u32, offset as u64))
+    }
+
+    /// The row was built or gathered after the text was interned: offsets do
+    /// not point backwards, so it gets a copy.
+    #[cold]
+    fn copy_shared(&mut self, from: usize, len: usize) -> Result<Slot, Full> {
+        self.slab.reserve(len)?;
+        let pos = self.slab.used;
+        // SAFETY: the text ends before `used`, and `reserve` made room for the
+        // copy behind it; `at` is in the index.
+        let offset = unsafe {
+            let data = self.slab.data();
+            std::ptr::copy_nonoverlapping(data.add(from), data.add(pos), len);
+            data.add(pos).offset_from(self.slab.row_ptr(self.at))
+        };
+        self.slab.used = pos + align8(len);
+        self.scatter();
+        Ok(Slot::new(tag::STR, len as u32, offset as u64))
+    }
+
+    #[inline]
+    fn scatter(&mut self) {
+        let header = self.header();
+        header.flags = u32_le::from_native(header.flags.to_native() | SCATTERED);
+    }
+
     /// Copies bytes behind the last row.
     #[inline]
     fn store(&mut self, tag: u8, bytes: &[u8]) -> Result<Slot, Full> {
@@ -119,8 +240,7 @@ impl<'s> RowMut<'s> {
             self.slab.data().add(pos).offset_from(row)
         };
         self.slab.used = pos + align8(bytes.len());
-        let header = self.header();
-        header.flags = u32_le::from_native(header.flags.to_native() | SCATTERED);
+        self.scatter();
         Ok(Slot::new(tag, bytes.len() as u32, offset as u64))
     }
 
@@ -128,7 +248,7 @@ impl<'s> RowMut<'s> {
     #[cold]
     fn widen(&mut self, slot: u16) -> Result<(), Full> {
         assert!(slot < SLOTS_MAX, "fields beyond the slot limit have no slot");
-        let bound = self.as_ref().image_bound() + usize::from(slot + 1) * SLOT_BYTES;
+        let bound = self.as_ref().gather_bound() + usize::from(slot + 1) * SLOT_BYTES;
         self.slab.reserve(bound)?;
         let offset = self.slab.used;
         // SAFETY: `at` is in the index; the room was reserved, and nothing
@@ -145,7 +265,7 @@ impl<'s> RowMut<'s> {
 
 /// Appends a contiguous copy of a scattered row.
 pub(crate) fn gather_append(slab: &mut Inner, row: RowRef<'_>, slots: u16) -> Result<(), Full> {
-    if slab.room() < align8(row.image_bound()) {
+    if slab.room() < align8(row.gather_bound()) {
         return Err(Full);
     }
     let at = slab.used;
@@ -159,7 +279,7 @@ pub(crate) fn gather_append(slab: &mut Inner, row: RowRef<'_>, slots: u16) -> Re
 /// returns its length, a multiple of 8.
 ///
 /// # Safety
-/// `to` is aligned to 8 and has room for the row's `image_bound` and the
+/// `to` is aligned to 8 and has room for the row's `gather_bound` and the
 /// slots; it does not overlap what the row refers to.
 unsafe fn gather(row: RowRef<'_>, slots: u16, to: *mut u8) -> usize {
     let old = row.slots();
@@ -229,7 +349,7 @@ impl Gather {
     fn pad(&mut self) -> usize {
         let end = align8(self.pos);
         for at in self.pos..end {
-            // SAFETY: `image_bound` counts the padding.
+            // SAFETY: `gather_bound` counts the padding.
             unsafe { self.to.add(at).write(0) };
         }
         self.pos = end;

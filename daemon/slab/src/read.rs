@@ -123,9 +123,12 @@ impl<'s> RowRef<'s> {
     #[must_use]
     pub fn image_bound(self) -> usize {
         let own = self.header().len.to_native() as usize;
-        if self.header().flags.to_native() & SCATTERED == 0 {
-            return own;
-        }
+        if self.header().flags.to_native() & SCATTERED == 0 { own } else { self.gather_bound() }
+    }
+
+    /// An upper bound of the bytes that [`gather`](crate::edit) writes, which
+    /// lays values out in another order, and so pads in other places.
+    pub(crate) fn gather_bound(self) -> usize {
         let fixed = HEADER_BYTES + usize::from(self.slots()) * SLOT_BYTES;
         let bound = |slot: u16| self.slot(slot).map_or(0, |s| self.deep_bytes(s));
         fixed + (0..self.slots()).map(bound).sum::<usize>()

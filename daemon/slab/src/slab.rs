@@ -3,6 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringmain_base::limits::SLAB_BYTES_MAX;
 
@@ -43,6 +44,27 @@ pub(crate) struct Inner {
     pub(crate) rows: usize,
     standard: usize,
     budget: Budget,
+    /// Names the interned texts of this slab since it was last cleared; 0 when
+    /// there are none. Unique among all slabs of the process.
+    stamp: u64,
+}
+
+static NEXT_STAMP: AtomicU64 = AtomicU64::new(1);
+
+/// Text that [`Slab::intern`] put into a slab, good until the slab is cleared.
+/// Any number of rows may refer to it ([`RowMut::set_shared`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    stamp: u64,
+    /// From the slab's first byte: it stays when the slab grows.
+    offset: u32,
+    len: u32,
+}
+
+impl Shared {
+    pub(crate) fn len(self) -> usize {
+        self.len as usize
+    }
 }
 
 // SAFETY: a slab owns its memory exclusively and has no thread affinity.
@@ -71,8 +93,8 @@ impl Slab {
     /// A slab of `bytes` (rounded up to 128) that may grow within `budget`.
     #[must_use]
     pub fn new(bytes: usize, budget: &Budget) -> Self {
+        assert!(bytes <= SLAB_BYTES_MAX as usize, "a slab is too large");
         let capacity = bytes.max(1024).next_multiple_of(ALIGN);
-        assert!(capacity <= SLAB_BYTES_MAX as usize, "a slab is too large");
         let inner = Inner {
             data: allocate(capacity),
             capacity,
@@ -80,6 +102,7 @@ impl Slab {
             rows: 0,
             standard: capacity,
             budget: budget.clone(),
+            stamp: 0,
         };
         Self { inner: Box::new(inner) }
     }
@@ -123,6 +146,7 @@ impl Slab {
         let inner = &mut *self.inner;
         inner.used = 0;
         inner.rows = 0;
+        inner.stamp = 0;
         if inner.capacity > inner.standard {
             inner.replace(inner.standard);
         }
@@ -154,8 +178,11 @@ impl Slab {
     pub fn retain(&mut self, mut keep: impl FnMut(RowRef<'_>) -> bool) {
         let rows = self.inner.rows;
         let mut kept = 0;
+        // A panic of `keep` leaves no row, rather than some of them twice.
+        self.inner.rows = 0;
         for at in 0..rows {
-            // SAFETY: `kept <= at < rows`: both entries are in the index.
+            // SAFETY: `kept <= at < rows`: both entries were in the index,
+            // which nobody writes meanwhile.
             unsafe {
                 let offset = self.inner.index(at).read();
                 let row = RowRef::from_ptr(self.inner.data.as_ptr().add(offset as usize));
@@ -249,6 +276,27 @@ impl Slab {
         Ok(())
     }
 
+    /// Puts text into the slab that many rows are to refer to. Rows that stand
+    /// before it share it; so intern after the rows are there.
+    ///
+    /// # Errors
+    /// [`Full`] when the slab cannot grow.
+    pub fn intern(&mut self, text: &str) -> Result<Shared, Full> {
+        let inner = &mut *self.inner;
+        inner.reserve(text.len())?;
+        let pos = inner.used;
+        // SAFETY: `reserve` made room behind `used`, where no row is.
+        unsafe {
+            let to = inner.data.as_ptr().add(pos);
+            std::ptr::copy_nonoverlapping(text.as_ptr(), to, text.len());
+        }
+        inner.used = pos + align8(text.len());
+        if inner.stamp == 0 {
+            inner.stamp = NEXT_STAMP.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Shared { stamp: inner.stamp, offset: pos as u32, len: text.len() as u32 })
+    }
+
     /// Makes room for `bytes` more, growing within the budget if need be.
     ///
     /// # Errors
@@ -280,6 +328,10 @@ impl Slab {
         let inner = &mut *self.inner;
         assert!(used.is_multiple_of(8) && used + rows * INDEX_BYTES <= inner.capacity);
         inner.rows = rows;
+        // Interned text above the new end is about to be overwritten.
+        if used < inner.used {
+            inner.stamp = 0;
+        }
         inner.used = used;
     }
 }
@@ -293,6 +345,14 @@ impl Inner {
     #[inline]
     pub(crate) fn room(&self) -> usize {
         (self.capacity - self.used).saturating_sub((self.rows + 1) * INDEX_BYTES) & !7
+    }
+
+    /// Where an interned text begins. The stamp proves that it was put into
+    /// this slab and that `used` has not fallen since, so nothing overwrote it.
+    #[inline]
+    pub(crate) fn shared_at(&self, text: Shared) -> usize {
+        assert!(text.stamp == self.stamp, "interned in another slab, or before it was cleared");
+        text.offset as usize
     }
 
     /// Highest end of a row that is added next.
@@ -354,6 +414,9 @@ impl Inner {
     pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), Full> {
         if self.room() >= bytes {
             return Ok(());
+        }
+        if bytes > SLAB_BYTES_MAX as usize {
+            return Err(Full);
         }
         let need = self.used + align8(bytes) + (self.rows + 2) * INDEX_BYTES;
         let target = need.max(self.capacity * 2).next_multiple_of(ALIGN);
