@@ -16,7 +16,11 @@
 //!   then goes on by itself.
 //! - Writes on one handle complete in the order of their submission.
 //! - Every submitted operation ends in exactly one final event, also when it
-//!   is cancelled (`Failed` with `ECANCELED`) or its handle is closed.
+//!   is cancelled or its handle is closed: `Failed` with `ECANCELED`, or
+//!   `Written` with that error, since a buffer always comes back.
+//! - A handle that was closed is never taken for a later one: what is asked
+//!   of it fails with `EBADF`.
+//! - TCP connections that are made or accepted here have `TCP_NODELAY` set.
 //!
 //! Deliberately absent: opening files, resolving names, binding sockets.
 //! These are control work, done with std or rustix by the connector, which
@@ -24,7 +28,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// A descriptor that the driver owns; an index, not a file descriptor.
@@ -147,14 +151,16 @@ pub enum EventKind {
 /// What a connector may ask of the machine.
 pub trait Io {
     /// Makes a group of `count` (a power of two, at most 32,768) receive
-    /// buffers of `bytes` each.
+    /// buffers of at least `bytes` each: what is received in one piece may be
+    /// up to 191 bytes longer, a file is read in pieces of exactly `bytes`.
+    /// [`crate::group_bytes`] says what it takes of the memory.
     ///
     /// # Errors
     /// When the memory is not to be had.
     fn group(&mut self, count: u16, bytes: u32) -> io::Result<Group>;
 
-    /// Gives the group's memory back. The caller has cancelled what used it
-    /// and released every lease.
+    /// Gives the group's memory back as soon as no operation uses it and every
+    /// lease has been released. Nothing new may be asked for with it.
     fn drop_group(&mut self, group: Group);
 
     /// The bytes of a lease.
@@ -170,7 +176,12 @@ pub trait Io {
     /// When the table of descriptors is full.
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<Handle>;
 
-    /// Cancels what is in flight on the handle, then closes it.
+    /// The descriptor behind a handle, to set options or ask for addresses.
+    /// `None` when it is closed, or when there is none (in the twin).
+    fn descriptor(&self, handle: Handle) -> Option<BorrowedFd<'_>>;
+
+    /// Cancels what is in flight on the handle, then closes it. Writes that
+    /// were not done are given up: close after the last `Written`.
     fn close(&mut self, handle: Handle);
 
     /// Accepts connections until cancelled.
@@ -204,17 +215,22 @@ pub trait Io {
     /// coalesced (UDP_SEGMENT) where the kernel can.
     fn send_datagrams(&mut self, handle: Handle, buf: Vec<u8>, ends: Vec<u32>, op: OpId);
 
-    /// Brings written data to stable storage (fdatasync).
+    /// Brings to stable storage what was written to the handle before
+    /// (fdatasync): starts when those writes are done, and holds up none that
+    /// come after.
     fn sync(&mut self, handle: Handle, op: OpId);
 
-    /// Fires once, `after_us` microseconds from now.
+    /// Fires once, `after_us` microseconds after the turn began.
     fn timer(&mut self, after_us: u64, op: OpId);
 
-    /// Ends what is in flight under this id; its final event still comes.
+    /// Ends what is in flight under this id; its final event still comes, and
+    /// may say that the operation was faster. Linear in the operations in
+    /// flight: to end everything of one connection, close it.
     fn cancel(&mut self, op: OpId);
 
     /// Moves what has happened into `events`, at most `max` of them, and
-    /// submits what was asked for since the last call. Never blocks.
+    /// submits what was asked for since the last call. Never blocks. Hand in
+    /// the same vector every time: then nothing is allocated per event.
     fn poll(&mut self, events: &mut Vec<Event>, max: usize);
 
     /// Operations that have not had their final event.

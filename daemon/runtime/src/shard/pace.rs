@@ -1,0 +1,177 @@
+//! When a shard looks again, when it waits, when it sleeps.
+//!
+//! Busy: turn after turn, with a visit to the executor every millisecond.
+//! Idle: one more look at once; then a short wait in the driver, which costs
+//! a fraction of a park; then the park. Doorbells are armed before either
+//! wait. The clock is read once per turn, and once more before a wait.
+//!
+//! Knows nothing of executors, so it is tested without one.
+
+use std::io;
+
+use ringmain_base::{Clock, SystemClock};
+
+use super::heartbeat::Heartbeat;
+use super::turn::{Next, Turn};
+use crate::driver::{Driver, shorter};
+
+/// Time between visits to the executor while busy.
+const REACTOR_EVERY_US: u64 = 1_000;
+/// Longest wait in the driver before the thread parks.
+const SHORT_WAIT_US: u64 = 500;
+
+/// What the thread is to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The next turn.
+    Again,
+    /// Let the executor run once, then the next turn.
+    Executor,
+    /// Sleep, at most so long; then [`Pace::unparked`].
+    Park(Option<u64>),
+    /// The shard is finished.
+    Stop,
+}
+
+pub(crate) struct Pace<'a> {
+    turn: Box<dyn Turn>,
+    clock: SystemClock,
+    heartbeat: &'a Heartbeat,
+    executor_at_us: u64,
+    idle_turns: u32,
+    /// Whether a short wait in the driver comes before the park.
+    waits_first: bool,
+}
+
+impl<'a> Pace<'a> {
+    pub(crate) fn new(
+        turn: Box<dyn Turn>,
+        clock: SystemClock,
+        heartbeat: &'a Heartbeat,
+        waits_first: bool,
+    ) -> Self {
+        Self { turn, clock, heartbeat, executor_at_us: 0, idle_turns: 0, waits_first }
+    }
+
+    /// Runs one turn.
+    pub(crate) fn step(&mut self, io: &mut dyn Driver) -> io::Result<Step> {
+        let now = self.clock.now();
+        self.heartbeat.turn(now.mono_us);
+        io.begin_turn(now.mono_us);
+        match self.turn.turn(io, now) {
+            Next::Stop => Ok(Step::Stop),
+            Next::Busy => {
+                self.idle_turns = 0;
+                if now.mono_us.saturating_sub(self.executor_at_us) < REACTOR_EVERY_US {
+                    return Ok(Step::Again);
+                }
+                self.executor_at_us = now.mono_us;
+                Ok(Step::Executor)
+            }
+            Next::Idle { wake_in_us } => self.idle(io, wake_in_us),
+        }
+    }
+
+    fn idle(&mut self, io: &mut dyn Driver, wake_in_us: Option<u64>) -> io::Result<Step> {
+        self.idle_turns += 1;
+        if self.idle_turns == 1 || wake_in_us == Some(0) {
+            return Ok(Step::Again);
+        }
+        if self.turn.prepare_park() {
+            self.unparked();
+            return Ok(Step::Again);
+        }
+        self.heartbeat.rest(self.clock.now().mono_us);
+        if self.waits_first && self.idle_turns == 2 {
+            io.wait(shorter(wake_in_us, Some(SHORT_WAIT_US)))?;
+            self.turn.unpark();
+            return Ok(Step::Again);
+        }
+        Ok(Step::Park(wake_in_us))
+    }
+
+    /// The sleep is over.
+    pub(crate) fn unparked(&mut self) {
+        self.turn.unpark();
+        self.idle_turns = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Io;
+    use crate::{PollIo, Waker};
+    use ringmain_base::Now;
+    use std::collections::VecDeque;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    struct Script {
+        next: VecDeque<Next>,
+        work_at_park: bool,
+        armed: Arc<AtomicU32>,
+    }
+
+    impl Turn for Script {
+        fn turn(&mut self, _: &mut dyn Io, _: Now) -> Next {
+            self.next.pop_front().unwrap_or(Next::Stop)
+        }
+
+        fn prepare_park(&mut self) -> bool {
+            self.armed.fetch_add(1, Ordering::Relaxed);
+            std::mem::take(&mut self.work_at_park)
+        }
+
+        fn unpark(&mut self) {
+            self.armed.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn steps(next: &[Next], work_at_park: bool) -> (Vec<Step>, u32) {
+        let heartbeat = Heartbeat::default();
+        let armed = Arc::new(AtomicU32::new(0));
+        let script = Script {
+            next: next.iter().copied().collect(),
+            work_at_park,
+            armed: Arc::clone(&armed),
+        };
+        let mut pace = Pace::new(Box::new(script), SystemClock::new(), &heartbeat, true);
+        pace.executor_at_us = u64::MAX;
+        let mut io = PollIo::new(Waker::new().unwrap());
+        let mut steps = Vec::new();
+        loop {
+            let step = pace.step(&mut io).unwrap();
+            steps.push(step);
+            match step {
+                Step::Stop => return (steps, armed.load(Ordering::Relaxed)),
+                Step::Park(_) => pace.unparked(),
+                _ => {}
+            }
+        }
+    }
+
+    const IDLE: Next = Next::Idle { wake_in_us: Some(700) };
+
+    #[test]
+    fn it_parks_at_the_third_idle_turn() {
+        let (steps, armed) = steps(&[Next::Busy, IDLE, IDLE, IDLE, IDLE], false);
+        let park = Step::Park(Some(700));
+        assert_eq!(steps, [Step::Again, Step::Again, Step::Again, park, Step::Again, Step::Stop]);
+        assert_eq!(armed, 0);
+    }
+
+    #[test]
+    fn work_that_shows_up_while_parking_is_not_slept_over() {
+        let (steps, armed) = steps(&[IDLE, IDLE, IDLE], true);
+        assert_eq!(steps, [Step::Again, Step::Again, Step::Again, Step::Stop]);
+        assert_eq!(armed, 0);
+    }
+
+    #[test]
+    fn a_turn_that_is_due_at_once_is_not_waited_for() {
+        let due = Next::Idle { wake_in_us: Some(0) };
+        let (steps, _) = steps(&[due, due, due, due], false);
+        assert_eq!(steps, [Step::Again, Step::Again, Step::Again, Step::Again, Step::Stop]);
+    }
+}
