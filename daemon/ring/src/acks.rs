@@ -156,6 +156,12 @@ impl InFlight {
         self.entries.len() == self.capacity
     }
 
+    /// Entries that it holds now.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Slabs sent and not finished.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
@@ -214,7 +220,8 @@ impl InFlight {
     #[cold]
     fn make_room(&mut self) {
         self.merge_neighbours();
-        if self.entries.len() > self.capacity / 4 * 3 {
+        let gained = self.capacity - self.entries.len();
+        if gained < (self.capacity / 4).max(1) {
             self.capacity *= 2;
             self.entries.reserve(self.capacity - self.entries.len());
         }

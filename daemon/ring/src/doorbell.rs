@@ -56,7 +56,10 @@ impl Doorbell {
     /// that it waits for once more before it does.
     pub fn arm(&self) {
         if let Some(bell) = &self.bell {
-            bell.armed.0.store(true, Ordering::Relaxed);
+            // A swap, although a store would do: loom orders stores to one place
+            // only by what happens before what, and would let a ringer read its
+            // own older swap.
+            bell.armed.0.swap(true, Ordering::AcqRel);
             order::bell_fence();
         }
     }
