@@ -18,13 +18,56 @@
 //! its flow, and no connector knows another.
 #![forbid(unsafe_code)]
 
+mod blackhole;
 mod error;
+mod generator;
+mod place;
+#[cfg(test)]
+mod testing;
 
 pub use error::{ConnectorError, Fault};
+pub use place::{Claims, Placement};
 
 use ringmain_base::{Now, Reason};
+use ringmain_config::plan::{SinkKind, SinkPlan, SourceKind, SourcePlan};
 use ringmain_runtime::io::{EventKind, Io};
-use ringmain_slab::{RowRef, Slab};
+use ringmain_slab::{RowRef, SharedSchema, Slab};
+
+/// Builds the source of a plan for one shard.
+///
+/// # Errors
+/// What the plan asks for and this machine or this version cannot do.
+pub fn source(
+    plan: &SourcePlan,
+    schema: &SharedSchema,
+    place: &Placement,
+) -> Result<Box<dyn Source>, ConnectorError> {
+    Ok(match &plan.kind {
+        kind @ SourceKind::Generator { .. } => {
+            Box::new(generator::Generator::new(kind, schema, place)?)
+        }
+        other => return Err(unknown(other.name())),
+    })
+}
+
+/// Builds the sink of a plan for one shard.
+///
+/// # Errors
+/// What the plan asks for and this machine or this version cannot do.
+pub fn sink(
+    plan: &SinkPlan,
+    _schema: &SharedSchema,
+    _place: &Placement,
+) -> Result<Box<dyn Sink>, ConnectorError> {
+    Ok(match &plan.kind {
+        SinkKind::Blackhole => Box::new(blackhole::Blackhole::default()),
+        other => return Err(unknown(other.name())),
+    })
+}
+
+fn unknown(kind: &str) -> ConnectorError {
+    ConnectorError::setup("type", format!("'{kind}' is not in this version"))
+}
 
 /// What refused messages are reported to.
 pub trait Refusals {
