@@ -6,14 +6,25 @@
 //! compiles them pushes what is wrong into the same [`Diagnostics`].
 #![forbid(unsafe_code)]
 
+mod check;
 mod diagnostics;
+mod diff;
+mod env;
+mod load;
+mod parse;
+mod reference;
+mod schema;
+mod section;
 mod span;
-#[allow(dead_code)] // the loader follows
 mod value;
 
+pub mod graph;
 pub mod plan;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
+pub use diff::{FlowDiff, diff};
+pub use load::{Loader, load, load_str};
 pub use plan::*;
+pub use reference::reference;
 pub use span::{FileId, Position, SourceFile, Sources, Span, Spanned};
 pub use value::{Table, Value};

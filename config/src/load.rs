@@ -1,0 +1,292 @@
+//! Files to a plan.
+
+use std::path::{Path, PathBuf};
+
+use crate::check;
+use crate::diagnostics::{Diagnostic, Diagnostics};
+use crate::parse::{self, DaemonFile, ParsedFlow};
+use crate::plan::Plan;
+use crate::section::Context;
+use crate::span::{FileId, SourceFile, Span, Spanned};
+use crate::value::{self, Table};
+
+/// Loads flow files (or folders of them) and the daemon's own file.
+///
+/// Without `files` the globs in the daemon's file name the flows. A file among
+/// `files` that is a daemon's file is taken as one, when none is given.
+///
+/// # Errors
+/// Every error of every file, with the warnings.
+pub fn load(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Plan, Diagnostics> {
+    let mut loader = Loader::new();
+    if let Some(path) = daemon_file {
+        loader = loader.daemon(path);
+    }
+    files.iter().fold(loader, Loader::file).load()
+}
+
+/// Loads one flow from text, as if it stood in a file of that name in the
+/// working directory.
+///
+/// # Errors
+/// Every error, with the warnings.
+pub fn load_str(name: &str, text: &str) -> Result<Plan, Diagnostics> {
+    Loader::new().text(name, text).load()
+}
+
+type Env = Box<dyn Fn(&str) -> Option<String>>;
+
+/// What to load, and from which environment.
+pub struct Loader {
+    inputs: Vec<Given>,
+    daemon: Option<PathBuf>,
+    env: Env,
+}
+
+enum Given {
+    File(PathBuf),
+    Text(String, String),
+}
+
+impl Default for Loader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Loader {
+    /// Nothing yet, with the environment of the process.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { inputs: Vec::new(), daemon: None, env: Box::new(|name| std::env::var(name).ok()) }
+    }
+
+    /// Another environment for `${NAME}`.
+    #[must_use]
+    pub fn env(mut self, lookup: impl Fn(&str) -> Option<String> + 'static) -> Self {
+        self.env = Box::new(lookup);
+        self
+    }
+
+    /// Adds a flow file, or a folder whose `*.toml` are flows.
+    #[must_use]
+    pub fn file(mut self, path: impl AsRef<Path>) -> Self {
+        self.inputs.push(Given::File(path.as_ref().to_path_buf()));
+        self
+    }
+
+    /// Adds a flow from text.
+    #[must_use]
+    pub fn text(mut self, name: &str, text: &str) -> Self {
+        self.inputs.push(Given::Text(name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Names the daemon's file.
+    #[must_use]
+    pub fn daemon(mut self, path: impl AsRef<Path>) -> Self {
+        self.daemon = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// Loads everything.
+    ///
+    /// # Errors
+    /// Every error of every file, with the warnings.
+    pub fn load(self) -> Result<Plan, Diagnostics> {
+        let cx = Context { out: Diagnostics::default(), env: &*self.env };
+        let mut run = Run { cx, daemon: None, daemon_failed: false, flows: Vec::new() };
+        if let Some(path) = &self.daemon {
+            run.daemon_file(path);
+        }
+        for given in &self.inputs {
+            match given {
+                Given::File(path) => run.path(path),
+                Given::Text(name, text) => run.text(name, text),
+            }
+        }
+        if self.inputs.is_empty() {
+            run.globs();
+        }
+        run.finish()
+    }
+}
+
+/// A load under way.
+struct Run<'e> {
+    cx: Context<'e>,
+    daemon: Option<(DaemonFile, PathBuf)>,
+    daemon_failed: bool,
+    flows: Vec<ParsedFlow>,
+}
+
+impl Run<'_> {
+    fn path(&mut self, path: &Path) {
+        if !path.is_dir() {
+            return self.flow_file(path);
+        }
+        let mut files: Vec<PathBuf> = match std::fs::read_dir(path) {
+            Ok(entries) => entries.filter_map(|e| Some(e.ok()?.path())).collect(),
+            Err(error) => return self.unreadable(path, &error),
+        };
+        files.retain(|p| p.extension().is_some_and(|e| e == "toml") && p.is_file());
+        files.sort();
+        if files.is_empty() {
+            let message = format!("{}: there is no *.toml in this folder", path.display());
+            self.cx.push(Diagnostic::general(message));
+        }
+        for file in files {
+            self.flow_file(&file);
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        let message = format!("{}: cannot be read: {}", path.display(), plain(error));
+        self.cx.push(Diagnostic::general(message).help(match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                "check the path; it is relative to the working directory"
+            }
+            std::io::ErrorKind::PermissionDenied => "let the daemon's user read it",
+            _ => "it must be a text file in UTF-8",
+        }));
+    }
+
+    fn read(&mut self, path: &Path) -> Option<FileId> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                let name = path.display().to_string();
+                let path = Some(path.to_path_buf());
+                Some(self.cx.out.sources_mut().add(SourceFile { name, path, text }))
+            }
+            Err(error) => {
+                self.unreadable(path, &error);
+                None
+            }
+        }
+    }
+
+    fn parse(&mut self, file: FileId) -> Option<Table> {
+        let sources = self.cx.out.sources().clone();
+        value::parse(file, &sources.get(file)?.text, &mut self.cx.out)
+    }
+
+    fn flow_file(&mut self, path: &Path) {
+        let Some(file) = self.read(path) else { return };
+        let Some(table) = self.parse(file) else { return };
+        if is_daemon_file(&table) {
+            return self.daemon_table(path, file, &table);
+        }
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+        let base_dir = parent.unwrap_or(Path::new("."));
+        self.flows.push(parse::flow(&mut self.cx, file, &stem, base_dir, &table));
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        let added = SourceFile { name: name.to_owned(), path: None, text: text.to_owned() };
+        let file = self.cx.out.sources_mut().add(added);
+        let Some(table) = self.parse(file) else { return };
+        let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned());
+        let stem = stem.unwrap_or_default();
+        self.flows.push(parse::flow(&mut self.cx, file, &stem, Path::new("."), &table));
+    }
+
+    fn daemon_file(&mut self, path: &Path) {
+        self.daemon_failed = true;
+        let Some(file) = self.read(path) else { return };
+        let Some(table) = self.parse(file) else { return };
+        self.daemon_table(path, file, &table);
+    }
+
+    fn daemon_table(&mut self, path: &Path, file: FileId, table: &Table) {
+        if self.daemon.is_some() {
+            let span = Span::new(file, 0, 0);
+            let message = "a second daemon's file: there can be only one";
+            self.cx.push(Diagnostic::error(span, message).help("give flow files beside it"));
+            return;
+        }
+        let parsed = parse::daemon(&mut self.cx, file, table);
+        self.daemon_failed = parsed.is_none();
+        let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        self.daemon = parsed.map(|daemon| (daemon, base));
+    }
+
+    /// Loads the flows that the daemon's file names.
+    fn globs(&mut self) {
+        let Some((daemon, base)) = &self.daemon else { return };
+        let (globs, base) = (daemon.daemon.flows.clone(), base.clone());
+        let mut seen: Vec<PathBuf> = Vec::new();
+        for pattern in &globs {
+            for path in self.glob(pattern, &base) {
+                if !seen.contains(&path) {
+                    self.flow_file(&path);
+                    seen.push(path);
+                }
+            }
+        }
+    }
+
+    fn glob(&mut self, pattern: &Spanned<String>, base: &Path) -> Vec<PathBuf> {
+        // Only the pattern has wildcards; a folder may be called "[x]".
+        let base = glob::Pattern::escape(&base.to_string_lossy());
+        let whole = Path::new(&base).join(&pattern.value);
+        match glob::glob(&whole.to_string_lossy()) {
+            Ok(paths) => {
+                let found: Vec<PathBuf> =
+                    paths.filter_map(Result::ok).filter(|p| p.is_file()).collect();
+                if found.is_empty() {
+                    let message = format!("no file matches '{pattern}'");
+                    self.cx.push(
+                        Diagnostic::warning(pattern.span, message)
+                            .help("globs in 'flows' are relative to this file"),
+                    );
+                }
+                found
+            }
+            Err(error) => {
+                let message =
+                    format!("'flows' of [daemon]: '{pattern}' is not a glob: {}", error.msg);
+                self.cx.push(Diagnostic::error(pattern.span, message));
+                Vec::new()
+            }
+        }
+    }
+
+    fn finish(mut self) -> Result<Plan, Diagnostics> {
+        if self.daemon.is_none() && !self.daemon_failed {
+            let file = FileId(u32::MAX);
+            let parsed = parse::daemon(&mut self.cx, file, &Table::default());
+            self.daemon = parsed.map(|daemon| (daemon, PathBuf::new()));
+        }
+        let api = self.daemon.as_ref().and_then(|(daemon, _)| daemon.api.listen.as_ref());
+        check::all(&mut self.cx.out, &self.flows, api);
+        let Some((daemon, _)) = self.daemon.filter(|_| !self.cx.out.has_errors()) else {
+            return Err(self.cx.out);
+        };
+        Ok(Plan {
+            daemon: daemon.daemon,
+            shards: daemon.shards,
+            api: daemon.api,
+            metrics: daemon.metrics,
+            log: daemon.log,
+            flows: self.flows.into_iter().map(|f| f.plan).collect(),
+            sources: self.cx.out.sources().clone(),
+            warnings: self.cx.out,
+        })
+    }
+}
+
+/// A daemon's file has only tables that no flow has.
+fn is_daemon_file(table: &Table) -> bool {
+    let own = |key: &str| crate::schema::ROOT.key(key).is_some();
+    table.keys().any(own) && !table.keys().any(|k| crate::schema::FLOW.key(k).is_some())
+}
+
+/// The system's words without the number that Rust adds.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(at) => text[..at].to_lowercase(),
+        None => text,
+    }
+}

@@ -1,0 +1,215 @@
+//! One flow file.
+
+use std::path::Path;
+
+use super::input::{check_name, inputs};
+use super::operator::operator;
+use super::sink::sink;
+use super::source::source;
+use crate::diagnostics::Diagnostic;
+use crate::plan::{FlowPlan, Input, PartitionPlan, SinkPlan};
+use crate::schema::{self, DEAD_LETTERS, SINKS};
+use crate::section::{Context, Section, wrong_type};
+use crate::span::{FileId, Span, Spanned};
+use crate::value::{Table, Value};
+
+/// What a component is in the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Source,
+    Operator,
+    Sink,
+}
+
+impl Role {
+    /// For messages.
+    pub(crate) const fn noun(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Operator => "operator",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+/// The outputs of a component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ports {
+    /// One without a name.
+    One,
+    /// Only these.
+    Named(Vec<String>),
+    /// The component has errors: whatever is asked for may exist.
+    Unknown,
+}
+
+/// A component as the graph checks see it: there even when its plan is not,
+/// so that one mistake is not reported a second time by whoever reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) name: Spanned<String>,
+    pub(crate) role: Role,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) ports: Ports,
+}
+
+/// A flow, as far as it could be read.
+#[derive(Debug)]
+pub(crate) struct ParsedFlow {
+    pub(crate) plan: FlowPlan,
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// Reads one flow; reports what is wrong with it.
+pub(crate) fn flow(
+    cx: &mut Context<'_>,
+    file: FileId,
+    stem: &str,
+    base_dir: &Path,
+    table: &Table,
+) -> ParsedFlow {
+    let top = Span::new(file, 0, 0);
+    let section = Section::open(cx, table, &schema::FLOW, "the flow", top, None);
+    let name = name(cx, &section, stem);
+    let allow_loss = section.flag(cx, "allow_loss").unwrap_or(false);
+    let drain_us = section.time(cx, "drain").unwrap_or(0);
+    let partition = partition(cx, &section);
+    let tests = tests(cx, &section);
+    let plan = FlowPlan {
+        name,
+        file,
+        base_dir: base_dir.to_path_buf(),
+        sources: Vec::new(),
+        operators: Vec::new(),
+        sinks: Vec::new(),
+        partition,
+        dead_letters: dead_letters(cx, &section),
+        allow_loss,
+        drain_us,
+        tests,
+    };
+    let mut flow = ParsedFlow { plan, nodes: Vec::new() };
+    components(cx, &section, &mut flow);
+    flow
+}
+
+fn name(cx: &mut Context<'_>, section: &Section<'_>, stem: &str) -> Spanned<String> {
+    let name = section.text(cx, "name");
+    let name = name.unwrap_or_else(|| Spanned::new(stem.to_owned(), section.span_of("name")));
+    let fits = !name.is_empty()
+        && name.len() <= 128
+        && !name.starts_with('.')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    if !fits && (section.has("name") || !stem.is_empty()) {
+        cx.push(
+            Diagnostic::error(name.span, format!("'{name}' cannot be the name of a flow"))
+                .help("write name = \"...\" with letters, digits, '_', '-' and '.'"),
+        );
+    }
+    name
+}
+
+fn components(cx: &mut Context<'_>, section: &Section<'_>, flow: &mut ParsedFlow) {
+    for (name, table) in family(cx, section, "sources", Role::Source) {
+        flow.plan.sources.extend(source(cx, name, table));
+        flow.nodes.push(Node {
+            name: name.clone(),
+            role: Role::Source,
+            inputs: Vec::new(),
+            ports: Ports::One,
+        });
+    }
+    for (name, table) in family(cx, section, "operators", Role::Operator) {
+        let inputs = inputs(cx, table, &format!("operator '{name}'"), name.span, true);
+        let base_dir = flow.plan.base_dir.clone();
+        let (plan, ports) = operator(cx, name, table, inputs.clone(), &base_dir);
+        flow.plan.operators.extend(plan);
+        flow.nodes.push(Node { name: name.clone(), role: Role::Operator, inputs, ports });
+    }
+    for (name, table) in family(cx, section, "sinks", Role::Sink) {
+        let what = format!("sink '{name}'");
+        let inputs = inputs(cx, table, &what, name.span, false);
+        flow.plan.sinks.extend(sink(cx, &SINKS, name, &what, table, inputs.clone()));
+        flow.nodes.push(Node { name: name.clone(), role: Role::Sink, inputs, ports: Ports::One });
+    }
+}
+
+/// The tables of `[sources]`, `[operators]` or `[sinks]`.
+fn family<'t>(
+    cx: &mut Context<'_>,
+    section: &Section<'t>,
+    key: &str,
+    role: Role,
+) -> Vec<(&'t Spanned<String>, &'t Table)> {
+    let Some((table, _)) = section.table(cx, key) else { return Vec::new() };
+    let mut found = Vec::with_capacity(table.entries.len());
+    for (name, value) in &table.entries {
+        check_name(cx, &format!("a {}", role.noun()), name);
+        match &value.value {
+            Value::Table(table) => found.push((name, table)),
+            _ => cx.push(
+                wrong_type(&format!("{} '{name}'", role.noun()), "a table", value)
+                    .help(format!("begin it with [{key}.NAME]")),
+            ),
+        }
+    }
+    found
+}
+
+fn partition(cx: &mut Context<'_>, section: &Section<'_>) -> Option<PartitionPlan> {
+    let (table, span) = section.table(cx, "partition")?;
+    let section = Section::open(cx, table, &schema::PARTITION, "[partition]", span, None);
+    let key = section.texts(cx, "key");
+    let count = section.int(cx, "count").and_then(|n| u16::try_from(n).ok());
+    let key = key?;
+    let mut good = !key.is_empty();
+    if key.is_empty() {
+        cx.push(
+            Diagnostic::error(section.span_of("key"), "'key' of [partition] names no field")
+                .help("name at least one field, or remove [partition]"),
+        );
+    }
+    for (at, field) in key.iter().enumerate() {
+        if field.is_empty() || key[..at].contains(field) {
+            let problem = if field.is_empty() { "an empty name" } else { "a field twice" };
+            cx.push(
+                Diagnostic::error(field.span, format!("'key' of [partition] has {problem}"))
+                    .help("remove it"),
+            );
+            good = false;
+        }
+    }
+    good.then_some(PartitionPlan { key, count: count? })
+}
+
+fn dead_letters(cx: &mut Context<'_>, section: &Section<'_>) -> Option<SinkPlan> {
+    let (table, span) = section.table(cx, "dead_letters")?;
+    let name = Spanned::new("dead_letters".to_owned(), span);
+    let mut table = table.clone();
+    if let Some((key, _)) = table.entry("inputs") {
+        cx.push(
+            Diagnostic::error(key.span, "[dead_letters] has no 'inputs'")
+                .help("it takes what any component of the flow refuses; remove the key"),
+        );
+        table.entries.retain(|(key, _)| key.value != "inputs");
+    }
+    sink(cx, &DEAD_LETTERS, &name, "[dead_letters]", &table, Vec::new())
+}
+
+fn tests(cx: &mut Context<'_>, section: &Section<'_>) -> Vec<Spanned<Table>> {
+    let Some(value) = section.raw(cx, "tests") else { return Vec::new() };
+    let Value::Array(items) = &value.value else {
+        section.wrong(cx, "tests", value);
+        return Vec::new();
+    };
+    let mut tests = Vec::with_capacity(items.len());
+    for item in items {
+        match &item.value {
+            Value::Table(table) => tests.push(Spanned::new(table.clone(), item.span)),
+            _ => cx.push(
+                wrong_type("an entry of 'tests'", "a table", item).help("begin it with [[tests]]"),
+            ),
+        }
+    }
+    tests
+}

@@ -1,0 +1,163 @@
+//! `[sinks.NAME]` and `[dead_letters]`.
+
+use super::input::WHEN_FULL;
+use super::source::{UNIX_MODES, is_datagram_socket};
+use super::{codec, component, net, template};
+use crate::diagnostics::Diagnostic;
+use crate::plan::{
+    EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, RetryPlan, Rotation, SinkKind,
+    SinkPlan, WhenFull,
+};
+use crate::schema::{self, Family};
+use crate::section::{Context, Section};
+use crate::span::Spanned;
+use crate::value::Table;
+
+/// One sink; reports what is wrong with it.
+pub(super) fn sink(
+    cx: &mut Context<'_>,
+    family: &'static Family,
+    name: &Spanned<String>,
+    what: &str,
+    table: &Table,
+    inputs: Vec<Input>,
+) -> Option<SinkPlan> {
+    let component = component(cx, family, table, what, name)?;
+    let section = &component.section;
+    let kind = kind(cx, component.kind, section);
+    let when_full = when_full(cx, section);
+    let buffer_bytes = section.size(cx, "buffer");
+    let (mut encode, mut frame) = (Some(EncodePlan::Json), Some(FramePlan::Newline));
+    if component.kind != "blackhole" {
+        encode = codec::encode(cx, section);
+        let datagrams = component.kind == "udp" || is_datagram_socket(component.kind, section);
+        frame = codec::frame(cx, section, datagrams);
+    }
+    Some(SinkPlan {
+        name: name.clone(),
+        inputs,
+        encode: encode?,
+        frame: frame?,
+        when_full: when_full?,
+        buffer_bytes: buffer_bytes?,
+        kind: kind?,
+    })
+}
+
+fn when_full(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Spanned<WhenFull>> {
+    let when_full = section.one_of(cx, "when_full", WHEN_FULL)?;
+    if when_full.value == WhenFull::Spill {
+        let message =
+            format!("'when_full' of {}: 'spill' is not available in this version", section.what);
+        cx.push(
+            Diagnostic::error(when_full.span, message)
+                .help("use block, drop_newest or drop_oldest"),
+        );
+        return None;
+    }
+    Some(when_full)
+}
+
+fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SinkKind> {
+    match kind {
+        "file" => file(cx, section).map(SinkKind::File),
+        "stdout" => Some(SinkKind::Stdout),
+        "tcp" => {
+            let address = net::address(cx, section, "address");
+            let connect_timeout_us = section.time(cx, "connect_timeout");
+            let retry = retry(cx, section);
+            Some(SinkKind::Tcp {
+                address: address?,
+                connect_timeout_us: connect_timeout_us?,
+                retry: retry?,
+            })
+        }
+        "udp" => Some(SinkKind::Udp { address: net::address(cx, section, "address")? }),
+        "unix" => {
+            let path = section.filled(cx, "path");
+            let mode = section.one_of(cx, "mode", UNIX_MODES);
+            let retry = retry(cx, section);
+            Some(SinkKind::Unix { path: path?, mode: mode?.value, retry: retry? })
+        }
+        _ => Some(SinkKind::Blackhole),
+    }
+}
+
+fn file(cx: &mut Context<'_>, section: &Section<'_>) -> Option<FileSink> {
+    let path = template::template(cx, section, "path");
+    let modes = [("append", FileMode::Append), ("truncate", FileMode::Truncate)];
+    let mode = section.one_of(cx, "mode", &modes);
+    let rotate = match section.table(cx, "rotate") {
+        Some((table, span)) => rotation(cx, section.what, table, span),
+        None => (!section.has("rotate")).then(Rotation::default),
+    };
+    let fsync = fsync(cx, section);
+    Some(FileSink { path: path?, mode: mode?.value, rotate: rotate?, fsync: fsync? })
+}
+
+fn rotation(
+    cx: &mut Context<'_>,
+    owner: &str,
+    table: &Table,
+    span: crate::Span,
+) -> Option<Rotation> {
+    let what = format!("rotate of {owner}");
+    let section = Section::open(cx, table, &schema::ROTATE, &what, span, None);
+    let size_bytes = section.size(cx, "size");
+    let every_us = section.time(cx, "every");
+    let keep = section.int(cx, "keep").and_then(|n| u32::try_from(n).ok());
+    if !section.has("size") && !section.has("every") {
+        cx.push(
+            Diagnostic::error(span, format!("{what} never begins a new file"))
+                .help("add size = \"100MiB\" or every = \"1h\""),
+        );
+        return None;
+    }
+    let unread = (section.has("size") && size_bytes.is_none())
+        || (section.has("every") && every_us.is_none())
+        || (section.has("keep") && keep.is_none());
+    (!unread).then_some(Rotation { size_bytes, every_us, keep })
+}
+
+const FSYNC_INTERVAL_US: std::ops::RangeInclusive<u64> = 1_000..=3_600_000_000;
+
+fn fsync(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Fsync> {
+    let text = section.text(cx, "fsync")?;
+    match text.as_str() {
+        "never" => return Some(Fsync::Never),
+        "rotate" => return Some(Fsync::Rotate),
+        "always" => return Some(Fsync::Always),
+        _ => {}
+    }
+    let time = ringmain_base::units::parse_duration(&text).ok();
+    let us = time.and_then(|t| u64::try_from(t.as_micros()).ok());
+    if let Some(us) = us.filter(|us| FSYNC_INTERVAL_US.contains(us)) {
+        return Some(Fsync::Interval(us));
+    }
+    let message = format!("'fsync' of {} cannot be '{}'", section.what, text.value);
+    cx.push(
+        Diagnostic::error(text.span, message)
+            .help("use never, rotate, always or a duration from 1ms to 1h such as \"1s\""),
+    );
+    None
+}
+
+fn retry(cx: &mut Context<'_>, section: &Section<'_>) -> Option<RetryPlan> {
+    let empty = Table::default();
+    let (table, span) = match section.table(cx, "retry") {
+        Some(found) => found,
+        None if section.has("retry") => return None,
+        None => (&empty, section.span),
+    };
+    let what = format!("retry of {}", section.what);
+    let retry = Section::open(cx, table, &schema::RETRY, &what, span, None);
+    let (min, max) = (retry.time(cx, "min"), retry.time(cx, "max"));
+    let (min_us, max_us) = (min?, max?);
+    if min_us > max_us {
+        let message = format!("{what}: min is above max");
+        let span = retry.span_of(if retry.has("min") { "min" } else { "max" });
+        cx.push(Diagnostic::error(span, message).help("exchange them, or write both"));
+        return None;
+    }
+    Some(RetryPlan { min_us, max_us })
+}

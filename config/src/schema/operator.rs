@@ -1,0 +1,112 @@
+//! Keys of operators.
+
+use super::Kind::{Expr, Int, OneOf, Other, Size, Text, Texts, Time};
+use super::{Family, Schema, def, opt, req};
+
+static COMMON: Schema = Schema {
+    title: "an operator",
+    header: "",
+    about: "",
+    parents: &[],
+    keys: &[
+        req("type", Text, "The kind of operator."),
+        req(
+            "inputs",
+            Other("a list of component names"),
+            "What it reads: names of sources and operators, `router.port` for one port.",
+        ),
+    ],
+};
+
+pub(crate) static FILTER: Schema = Schema {
+    title: "a filter operator",
+    header: "type = \"filter\"",
+    about: "Keeps the messages for which an expression is true.",
+    parents: &[&COMMON],
+    keys: &[req("where", Expr, "For example `rpm > 100 and status ~= 'off'`.")],
+};
+
+pub(crate) static MAP: Schema = Schema {
+    title: "a map operator",
+    header: "type = \"map\"",
+    about: "Changes fields, in the order `set`, `remove`, `rename`, `keep`.",
+    parents: &[&COMMON],
+    keys: &[
+        opt(
+            "set",
+            Other("a table of field = \"expression\""),
+            "nothing",
+            "Fields and their expressions. Each sees the message as it came.",
+        ),
+        opt("remove", Texts, "nothing", "Fields that go."),
+        opt("rename", Other("a table of old = \"new\""), "nothing", "Fields that change names."),
+        opt("keep", Texts, "all fields", "The only fields that stay, by their new names."),
+    ],
+};
+
+pub(crate) static ROUTE: Schema = Schema {
+    title: "a route operator",
+    header: "type = \"route\"",
+    about: "Sends each message to the port of the first condition that is true.",
+    parents: &[&COMMON],
+    keys: &[
+        req(
+            "routes",
+            Other("a table of port = \"expression\""),
+            "Ports and their conditions, tried in the order of the file.",
+        ),
+        opt("default", Text, "dropped and counted", "Port for what no condition takes."),
+    ],
+};
+
+pub(crate) static LUA: Schema = Schema {
+    title: "a lua operator",
+    header: "type = \"lua\"",
+    about: "A Lua script that returns a function. Give either `source` or `script`.",
+    parents: &[&COMMON],
+    keys: &[
+        opt("source", Text, "script", "The code itself. `${NAME}` in it is left alone."),
+        opt(
+            "script",
+            Text,
+            "source",
+            "A file: looked for beside the flow, in `lua/` beside it, in `../lua/`.",
+        ),
+        opt("limits", Other("a table"), "defaults", "Time and memory that it may use."),
+        opt("config", Other("a table"), "empty", "What the script reads as `ctx.config`."),
+    ],
+};
+
+pub(crate) static LIMITS: Schema = Schema {
+    title: "limits",
+    header: "limits = { ... }",
+    about: "",
+    parents: &[],
+    keys: &[
+        def("time", Time(1_000, 60_000_000), "100ms", "Per slab of messages and per timer."),
+        def("memory", Size(1 << 20, 1 << 40), "64MiB", "Per operator and shard."),
+        def("kills", Int(1, 1_000_000), "3", "Kills within 60 s before it is quarantined."),
+    ],
+};
+
+pub(crate) static OPERATORS: Family = Family {
+    noun: "operator",
+    types: &[("filter", &FILTER), ("map", &MAP), ("route", &ROUTE), ("lua", &LUA)],
+};
+
+pub(crate) static INPUT: Schema = Schema {
+    title: "an input",
+    header: "inputs = [{ from = ..., bound = ..., when_full = ... }]",
+    about: "An input that may close a cycle: the way back is a queue of its own.",
+    parents: &[],
+    keys: &[
+        req("from", Text, "The component that is read, or `router.port`."),
+        req("bound", Size(4 << 10, 1 << 40), "What may wait on the way back."),
+        req(
+            "when_full",
+            OneOf(&["block", "drop_newest", "drop_oldest"]),
+            "What happens beyond. With `block` a cycle that makes more messages than it takes \
+             stands still.",
+        ),
+    ],
+};

@@ -1,0 +1,226 @@
+//! Keys of sinks.
+
+use super::Kind::{Int, OneOf, Other, Size, Text, Texts, Time};
+use super::{Family, Key, Schema, def, opt, req};
+
+const TYPE: Key = req("type", Text, "The kind of sink.");
+
+static INPUTS: Schema = Schema {
+    title: "a sink",
+    header: "",
+    about: "",
+    parents: &[],
+    keys: &[req(
+        "inputs",
+        Other("a list of component names"),
+        "What it reads: names of sources and operators, `router.port` for one port.",
+    )],
+};
+
+static FULL: Schema = Schema {
+    title: "a sink",
+    header: "",
+    about: "",
+    parents: &[],
+    keys: &[
+        TYPE,
+        def(
+            "when_full",
+            OneOf(&["block", "drop_newest", "drop_oldest", "spill"]),
+            "block",
+            "What happens to messages for which there is no room. `spill` is not in this version.",
+        ),
+        def("buffer", Size(4 << 10, 1 << 34), "1MiB", "Bytes that may wait for the other side."),
+    ],
+};
+
+static CODED: Schema = Schema {
+    title: "a sink",
+    header: "",
+    about: "",
+    parents: &[&FULL],
+    keys: &[
+        def(
+            "encode",
+            Other("'json', 'text' or a table { type = \"csv\", columns = [...] }"),
+            "json",
+            "How a message becomes bytes. `text` writes the field `message`.",
+        ),
+        opt(
+            "frame",
+            OneOf(super::FRAMES),
+            "newline; datagram for datagrams",
+            "How a message ends: `newline`, `u32` (a 4-byte big-endian length before it), `u32le` \
+             (little-endian), `datagram`.",
+        ),
+    ],
+};
+
+pub(crate) static SINK_FILE: Schema = Schema {
+    title: "a file sink",
+    header: "type = \"file\"",
+    about: "Files. Accepted means written, and synced when `fsync = \"always\"`.",
+    parents: &[&CODED],
+    keys: &[
+        req(
+            "path",
+            Text,
+            "Path, relative to the working directory, with `{FIELD}`, `{date}`, `{date:%Y/%m/%d-%H%M}` \
+             (UTC) and `{shard}` filled in per message. `{{` is a brace, `{field:date}` the field \
+             of that name.",
+        ),
+        def(
+            "mode",
+            OneOf(&["append", "truncate"]),
+            "append",
+            "Continue a file that is there, or empty it first.",
+        ),
+        opt("rotate", Other("a table"), "never", "When a new file is begun."),
+        def(
+            "fsync",
+            Other("'never', 'rotate', 'always' or a duration"),
+            "never",
+            "When the kernel is told to write through: when a file is closed, this long after a \
+             write, or after each write.",
+        ),
+    ],
+};
+
+pub(crate) static ROTATE: Schema = Schema {
+    title: "rotate",
+    header: "rotate = { ... }",
+    about: "",
+    parents: &[],
+    keys: &[
+        opt(
+            "size",
+            Size(4 << 10, 1 << 50),
+            "any size",
+            "Close a file before it grows beyond this.",
+        ),
+        opt("every", Time(1_000_000, 366 * 86_400_000_000), "any age", "Close a file of this age."),
+        opt("keep", Int(1, 1_000_000), "all", "How many closed files stay."),
+    ],
+};
+
+pub(crate) static STDOUT: Schema = Schema {
+    title: "a stdout sink",
+    header: "type = \"stdout\"",
+    about: "Standard output.",
+    parents: &[&CODED],
+    keys: &[],
+};
+
+const ADDRESS: Key = req("address", Text, "`host:port` of the other side.");
+const RETRY_KEY: Key =
+    opt("retry", Other("a table"), "defaults", "Waits between attempts to connect.");
+
+pub(crate) static SINK_TCP: Schema = Schema {
+    title: "a tcp sink",
+    header: "type = \"tcp\"",
+    about: "A connection that the daemon opens, and opens again.",
+    parents: &[&CODED],
+    keys: &[
+        ADDRESS,
+        def("connect_timeout", Time(1_000, 3_600_000_000), "5s", "How long connecting may take."),
+        RETRY_KEY,
+    ],
+};
+
+pub(crate) static RETRY: Schema = Schema {
+    title: "retry",
+    header: "retry = { ... }",
+    about: "Each wait is twice the one before, with jitter.",
+    parents: &[],
+    keys: &[
+        def("min", Time(1_000, 3_600_000_000), "100ms", "The first wait."),
+        def("max", Time(1_000, 86_400_000_000), "30s", "No wait is longer."),
+    ],
+};
+
+pub(crate) static SINK_UDP: Schema = Schema {
+    title: "a udp sink",
+    header: "type = \"udp\"",
+    about: "One datagram per message.",
+    parents: &[&CODED],
+    keys: &[ADDRESS],
+};
+
+pub(crate) static SINK_UNIX: Schema = Schema {
+    title: "a unix sink",
+    header: "type = \"unix\"",
+    about: "A socket in the file system that someone else created.",
+    parents: &[&CODED],
+    keys: &[
+        req("path", Text, "Where the socket is."),
+        def("mode", OneOf(&["stream", "datagram"]), "stream", "A connection or datagrams."),
+        RETRY_KEY,
+    ],
+};
+
+pub(crate) static BLACKHOLE: Schema = Schema {
+    title: "a blackhole sink",
+    header: "type = \"blackhole\"",
+    about: "Takes everything, counts it, keeps nothing.",
+    parents: &[&FULL],
+    keys: &[],
+};
+
+macro_rules! with_inputs {
+    ($($name:ident = $base:ident),* $(,)?) => {
+        $(static $name: Schema = Schema {
+            title: $base.title,
+            header: $base.header,
+            about: $base.about,
+            parents: &[&INPUTS, &$base],
+            keys: &[],
+        };)*
+    };
+}
+
+with_inputs! {
+    FILE_IN = SINK_FILE,
+    STDOUT_IN = STDOUT,
+    TCP_IN = SINK_TCP,
+    UDP_IN = SINK_UDP,
+    UNIX_IN = SINK_UNIX,
+    BLACKHOLE_IN = BLACKHOLE,
+}
+
+pub(crate) static SINKS: Family = Family {
+    noun: "sink",
+    types: &[
+        ("file", &FILE_IN),
+        ("stdout", &STDOUT_IN),
+        ("tcp", &TCP_IN),
+        ("udp", &UDP_IN),
+        ("unix", &UNIX_IN),
+        ("blackhole", &BLACKHOLE_IN),
+    ],
+};
+
+/// `[dead_letters]`: the same sinks without inputs.
+pub(crate) static DEAD_LETTERS: Family = Family {
+    noun: "dead-letter sink",
+    types: &[
+        ("file", &SINK_FILE),
+        ("stdout", &STDOUT),
+        ("tcp", &SINK_TCP),
+        ("udp", &SINK_UDP),
+        ("unix", &SINK_UNIX),
+        ("blackhole", &BLACKHOLE),
+    ],
+};
+
+pub(crate) static ENCODE_CSV: Schema = Schema {
+    title: "encode",
+    header: "encode = { type = \"csv\", ... }",
+    about: "",
+    parents: &[],
+    keys: &[
+        req("type", OneOf(&["csv", "json", "text"]), "`csv`; the others have no keys."),
+        opt("columns", Texts, "refused for csv", "Fields, in order."),
+        def("header", super::Kind::Bool, "true", "Begin each file or connection with the names."),
+        def("delimiter", Text, ",", "One ASCII character between fields."),
+    ],
+};
