@@ -86,32 +86,15 @@ impl Chain {
         Self { places: nodes.into_iter().map(place).collect(), cells, spares }
     }
 
-    /// How many slabs a run from `targets` may deliver at each of `exits`
-    /// exits: the number of paths. Whoever runs the chain makes sure of that
-    /// much credit first.
-    #[must_use]
-    pub fn deliveries(&self, targets: &[Target], exits: usize) -> Vec<usize> {
-        let mut counts = vec![0; exits];
-        self.count_paths(targets, &mut counts);
-        counts
-    }
-
-    fn count_paths(&self, targets: &[Target], counts: &mut [usize]) {
-        for target in targets {
-            match *target {
-                Target::Exit(exit) => counts[exit] += 1,
-                Target::Operator(at) => {
-                    for readers in &self.places[at].node.outputs {
-                        self.count_paths(readers, counts);
-                    }
-                }
-            }
-        }
-    }
-
     /// Runs the rows of `slab` through all that `targets` lead to. The slab is
     /// empty afterwards, and perhaps another one.
-    pub fn run(&mut self, targets: &[Target], slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
+    pub fn run(
+        &mut self,
+        targets: &[Target],
+        slab: &mut Slab,
+        now: Now,
+        outside: &mut dyn Outside,
+    ) {
         let Some((last, others)) = targets.split_last() else {
             slab.clear();
             return;

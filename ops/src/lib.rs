@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chain;
+pub mod native;
 
 use ringmain_base::{Now, Reason};
 use ringmain_slab::{RowRef, Slab};

@@ -84,24 +84,38 @@ impl<'s> RowMut<'s> {
     ///
     /// # Errors
     /// [`Full`] when the slab cannot grow; the row keeps all its old values.
-    pub fn assign(&mut self, sets: &[(u16, Source<'_>)]) -> Result<(), Full> {
-        let slots = self.as_ref().slots();
-        if let Some(top) = sets.iter().map(|(slot, _)| *slot).max().filter(|top| *top >= slots) {
-            self.widen(top)?;
+    ///
+    /// # Panics
+    /// When there are more values than a row has slots.
+    pub fn assign<'a>(
+        &mut self,
+        sets: impl Iterator<Item = (u16, Source<'a>)> + Clone,
+    ) -> Result<(), Full> {
+        if let Some(top) = sets.clone().map(|(slot, _)| slot).max() {
+            self.reserve_slots(top + 1)?;
         }
         let mut nodes = [Slot::ABSENT; SLOTS_MAX as usize];
-        for (at, (_, source)) in sets.iter().enumerate() {
-            let node = match *source {
+        for (at, (_, source)) in sets.clone().enumerate() {
+            nodes[at] = match source {
                 Source::Scalar(value) => self.node(value)?,
                 Source::Shared(text) => self.shared(text)?,
                 Source::Field(from) => self.field(from),
             };
-            *nodes.get_mut(at).expect("no more values than fields") = node;
         }
-        for ((slot, _), node) in sets.iter().zip(nodes) {
-            self.write(*slot, node);
+        for ((slot, _), node) in sets.zip(nodes) {
+            self.write(slot, node);
         }
         Ok(())
+    }
+
+    /// Gives the row at least `slots` slots. Rows older than a field lack its
+    /// slot; a row moves to the end of the used memory for it.
+    ///
+    /// # Errors
+    /// [`Full`] when the slab cannot grow; the row is as it was.
+    #[inline]
+    pub fn reserve_slots(&mut self, slots: u16) -> Result<(), Full> {
+        if slots > self.slots() { self.widen(slots - 1) } else { Ok(()) }
     }
 
     /// Removes every field whose bit in `slots` is not set, and all fields
