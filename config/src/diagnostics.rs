@@ -230,7 +230,7 @@ pub(crate) fn nearest<'a>(
     candidates
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= (name.chars().count().max(2) / 2).min(3))
+        .filter(|(distance, name)| *distance <= (name.len().min(lower.len()) / 2).min(3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }

@@ -17,6 +17,7 @@ mod schema;
 mod section;
 mod span;
 mod value;
+mod words;
 
 pub mod graph;
 pub mod plan;

@@ -147,22 +147,34 @@ impl Run<'_> {
                 "check the path; it is relative to the working directory"
             }
             std::io::ErrorKind::PermissionDenied => "let the daemon's user read it",
-            _ => "it must be a text file in UTF-8",
+            _ => "it must be a file that the daemon's user can read",
         }));
     }
 
     fn read(&mut self, path: &Path) -> Option<FileId> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let name = path.display().to_string();
-                let path = Some(path.to_path_buf());
-                Some(self.cx.out.sources_mut().add(SourceFile { name, path, text }))
-            }
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
             Err(error) => {
                 self.unreadable(path, &error);
-                None
+                return None;
             }
-        }
+        };
+        let name = path.display().to_string();
+        let path = Some(path.to_path_buf());
+        // Up to the first bad byte the replaced text has the same positions.
+        let bad = std::str::from_utf8(&bytes).err().map(|e| e.valid_up_to());
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let file = self.cx.out.sources_mut().add(SourceFile { name, path, text });
+        let Some(bad) = bad else { return Some(file) };
+        let byte = bytes[bad];
+        self.cx.push(
+            Diagnostic::error(
+                Span::new(file, bad, bad + 1),
+                format!("not valid TOML: the byte 0x{byte:02x} is not UTF-8"),
+            )
+            .help("save the file in UTF-8"),
+        );
+        None
     }
 
     fn parse(&mut self, file: FileId) -> Option<Table> {

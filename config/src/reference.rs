@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::schema::{self, DEAD_LETTERS, Family, Key, Kind, Preset, Schema};
-use crate::section::format_us;
+use crate::words::format_us;
 use ringmain_base::units::format_bytes;
 
 const HEAD: &str = "\

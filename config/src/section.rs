@@ -10,6 +10,7 @@ use crate::env;
 use crate::schema::{Family, Key, Kind, Preset, Schema, quoted};
 use crate::span::{Span, Spanned};
 use crate::value::{Table, Value};
+use crate::words::{explain, format_us, unit_words, unknown_key, wrong_type};
 use ringmain_base::units;
 
 /// What reading needs besides the table.
@@ -89,13 +90,20 @@ impl<'t> Section<'t> {
     pub(crate) fn raw(&self, cx: &mut Context<'_>, name: &str) -> Option<&'t Spanned<Value>> {
         let value = self.table.get(name);
         let key = self.key(name);
-        if value.is_none() && matches!(key.preset, Preset::Required) {
+        if value.is_none() && key.is_required() && !self.is_misspelt(name) {
             cx.push(
                 Diagnostic::error(self.span, format!("{} needs the key '{name}'", self.what))
-                    .help(format!("'{name}' is {}: {}", key.kind.expected(), key.about)),
+                    .help(explain(key)),
             );
         }
         value
+    }
+
+    /// Whether an unknown key was reported that probably means this one.
+    fn is_misspelt(&self, name: &str) -> bool {
+        let all = self.schema.all();
+        let unknown = self.table.keys().filter(|k| self.schema.key(k).is_none());
+        unknown.into_iter().any(|k| nearest(k, all.iter().map(|k| k.name)) == Some(name))
     }
 
     /// Where the key's value stands, or the section's header.
@@ -141,7 +149,7 @@ impl<'t> Section<'t> {
         let text = self.text(cx, name)?;
         if text.trim().is_empty() {
             let message = format!("'{name}' of {} is empty", self.what);
-            cx.push(Diagnostic::error(text.span, message).help(self.key(name).about));
+            cx.push(Diagnostic::error(text.span, message).help(explain(self.key(name))));
             return None;
         }
         Some(text)
@@ -150,7 +158,7 @@ impl<'t> Section<'t> {
     /// A string or a list of strings; empty when absent.
     pub(crate) fn texts(&self, cx: &mut Context<'_>, name: &str) -> Option<Vec<Spanned<String>>> {
         let Some(value) = self.raw(cx, name) else {
-            return (!matches!(self.key(name).preset, Preset::Required)).then(Vec::new);
+            return (!self.key(name).is_required()).then(Vec::new);
         };
         let items = match &value.value {
             Value::Array(items) => items.as_slice(),
@@ -330,62 +338,4 @@ impl<'t> Section<'t> {
             }
         }
     }
-}
-
-/// "must be X, not Y".
-pub(crate) fn wrong_type(what: &str, expected: &str, value: &Spanned<Value>) -> Diagnostic {
-    let message = format!("{what} must be {expected}, not {}", value.describe());
-    let diagnostic = Diagnostic::error(value.span, message);
-    match value.value {
-        Value::Integer(i) if expected.starts_with("a size") => {
-            diagnostic.help(format!("add a unit: \"{i}B\", \"{i}KiB\", \"{i}MiB\""))
-        }
-        Value::Integer(i) if expected.starts_with("a duration") => {
-            diagnostic.help(format!("add a unit: \"{i}ms\", \"{i}s\", \"{i}m\""))
-        }
-        _ => diagnostic,
-    }
-}
-
-fn unit_words(error: &units::UnitError) -> String {
-    match error {
-        units::UnitError::NoNumber => "does not begin with a number".into(),
-        units::UnitError::UnknownUnit { unit, expected } => {
-            format!("has the unknown unit '{unit}' (use {expected})")
-        }
-        other => other.to_string(),
-    }
-}
-
-fn unknown_key(
-    key: &Spanned<String>,
-    schema: &'static Schema,
-    family: Option<&'static Family>,
-) -> Diagnostic {
-    let diagnostic =
-        Diagnostic::error(key.span, format!("unknown key '{key}' for {}", schema.title));
-    let all = schema.all();
-    let known: Vec<&str> = all.iter().map(|k| k.name).collect();
-    if let Some(near) = nearest(key, known.iter().copied()) {
-        return diagnostic.help(format!("did you mean '{near}'?"));
-    }
-    let elsewhere = family.map(|f| f.types_with(key)).unwrap_or_default();
-    if let (Some(family), false) = (family, elsewhere.is_empty()) {
-        let list = elsewhere.join(", ");
-        return diagnostic.help(format!("'{key}' is a key of {} type {list}", family.noun));
-    }
-    diagnostic.help(format!("its keys are {}", known.join(", ")))
-}
-
-/// A duration in the largest unit that divides it.
-pub(crate) fn format_us(us: u64) -> String {
-    const UNITS: [(u64, &str); 5] = [
-        (86_400_000_000, "d"),
-        (3_600_000_000, "h"),
-        (60_000_000, "m"),
-        (1_000_000, "s"),
-        (1_000, "ms"),
-    ];
-    let found = UNITS.iter().find(|(scale, _)| us >= *scale && us.is_multiple_of(*scale));
-    found.map_or_else(|| format!("{us}us"), |(scale, unit)| format!("{}{unit}", us / scale))
 }

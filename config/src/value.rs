@@ -7,7 +7,7 @@
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
-use crate::span::{FileId, Span, Spanned};
+use crate::span::{FileId, Span, Spanned, floor_char};
 
 /// Any TOML value.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,24 +73,55 @@ impl Table {
 /// Parses one file. Syntax errors are reported; none when the text is so broken
 /// that judging the rest of it would only add noise.
 pub(crate) fn parse(file: FileId, text: &str, out: &mut Diagnostics) -> Option<Table> {
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    errors.sort_by_key(|e| e.span().map(|s| s.start));
     let mut only_duplicates = true;
+    let mut reported_until = 0;
     for error in &errors {
         let range = error.span().unwrap_or(0..0);
         let span = Span::new(file, range.start, range.end);
-        only_duplicates &= error.message() == "duplicate key";
-        out.push(syntax_error(span, error.message(), text));
+        only_duplicates &= error.message() == DUPLICATE;
+        if range.start >= reported_until {
+            out.push(syntax_error(span, error.message(), text));
+            reported_until = follow_ups_end(text, &range, error.message());
+        }
     }
     let mut reader = Reader { file, out };
     let table = reader.table(table.into_inner());
     only_duplicates.then_some(table)
 }
 
+/// What the parser says of a key that is there already.
+const DUPLICATE: &str = "duplicate key";
+
+/// Up to where further errors only repeat this one: the rest of the line, or
+/// the body of a table that is there twice.
+fn follow_ups_end(text: &str, at: &std::ops::Range<usize>, message: &str) -> usize {
+    let start = floor_char(text, at.start);
+    let line_start = text[..start].rfind('\n').map_or(0, |n| n + 1);
+    let is_header = text[line_start..start].trim_start().starts_with('[');
+    let end = if message == DUPLICATE && is_header { "\n[" } else { "\n" };
+    text[start..].find(end).map_or(text.len(), |n| start + n)
+}
+
 fn syntax_error(span: Span, message: &str, text: &str) -> Diagnostic {
-    if message == "duplicate key" {
-        let key = text.get(span.start..span.end).unwrap_or("").trim();
-        return Diagnostic::error(span, format!("'{key}' is there twice in the same table"))
-            .help("rename one of them or remove it; the first one counts");
+    let written = text.get(span.start..span.end).unwrap_or("").trim();
+    if message == DUPLICATE {
+        return Diagnostic::error(span, format!("'{written}' is there twice in the same table"))
+            .help("rename one of them or remove it");
+    }
+    if message.starts_with("string values must be quoted") {
+        return if written.is_empty() {
+            Diagnostic::error(span, "not valid TOML: the value is missing")
+                .help("write it behind the '='; a text stands in quotes")
+        } else {
+            Diagnostic::error(span, format!("not valid TOML: '{written}' is not a value"))
+                .help(format!("a text stands in quotes: \"{written}\""))
+        };
+    }
+    if message.starts_with("invalid basic string, expected `\"`") {
+        return Diagnostic::error(span, "not valid TOML: the string is not closed")
+            .help("end it with '\"'; a text of several lines stands in ''' or \"\"\"");
     }
     let mut lines = message.lines();
     let first = lines.next().unwrap_or("not TOML");

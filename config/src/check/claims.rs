@@ -131,7 +131,8 @@ fn own_output(out: &mut Diagnostics, flow: &FlowPlan) {
             let SourceKind::File(input) = &source.kind else { continue };
             let reads = |p: &str| glob::Pattern::new(&clean(p)).is_ok_and(|g| g.matches(&path));
             if let Some(input) = input.paths.iter().find(|p| reads(p)) {
-                let message = format!("'{}' writes what source '{}' reads", sink.name, source.name);
+                let message =
+                    format!("sink '{}' writes what source '{}' reads", sink.name, source.name);
                 out.push(
                     Diagnostic::error(file.path.text.span, message)
                         .note(input.span, format!("'{input}' matches '{path}'"))

@@ -2,21 +2,28 @@
 
 use super::position;
 use crate::diagnostics::{Diagnostic, Diagnostics, did_you_mean, nearest};
-use crate::parse::{Node, ParsedFlow, Ports, Role};
+use crate::parse::{Node, ParsedFlow, Ports, Role, written};
 use crate::plan::Input;
 use crate::schema::quoted;
 use crate::span::Span;
 
 pub(super) fn check(out: &mut Diagnostics, flow: &ParsedFlow) {
     let nodes = &flow.nodes;
-    ends(out, flow);
     names(out, nodes);
+    if flow.broken {
+        return;
+    }
+    ends(out, flow);
+    let mut all = nodes.iter().all(|n| n.role == Role::Source || !n.inputs.is_empty());
     for (at, node) in nodes.iter().enumerate() {
         for input in &node.inputs {
-            resolve(out, nodes, at, input);
+            all &= resolve(out, nodes, at, input);
         }
     }
-    unread(out, nodes);
+    // An input with a mistake may have meant what nothing else reads.
+    if all {
+        unread(out, nodes);
+    }
 }
 
 /// A flow without a beginning or an end does nothing.
@@ -52,7 +59,11 @@ fn names(out: &mut Diagnostics, nodes: &[Node]) {
     }
 }
 
-fn resolve(out: &mut Diagnostics, nodes: &[Node], at: usize, input: &Input) {
+/// Whether the input names an output of the flow.
+fn resolve(out: &mut Diagnostics, nodes: &[Node], at: usize, input: &Input) -> bool {
+    if input.port.is_some() && position(nodes, &written(input)).is_some() {
+        return false; // A name with a dot in it has been reported.
+    }
     let name = input.component.value.as_str();
     let reader = &nodes[at];
     let span = input.component.span;
@@ -65,18 +76,18 @@ fn resolve(out: &mut Diagnostics, nodes: &[Node], at: usize, input: &Input) {
             (!names.is_empty()).then(|| format!("it can read {}", quoted(&names)))
         });
         out.push(Diagnostic::error(span, message).help_maybe(help));
-        return;
+        return false;
     };
     if from.role == Role::Sink {
         let message = format!("{who} reads '{name}', but a sink has no output");
         let help = format!("read what '{name}' reads instead");
         out.push(Diagnostic::error(span, message).note(from.name.span, "the sink").help(help));
-        return;
+        return false;
     }
-    port(out, from, input, &who);
+    port(out, from, input, &who)
 }
 
-fn port(out: &mut Diagnostics, from: &Node, input: &Input, who: &str) {
+fn port(out: &mut Diagnostics, from: &Node, input: &Input, who: &str) -> bool {
     let name = &from.name;
     let span = input.component.span;
     match (&from.ports, &input.port) {
@@ -103,8 +114,9 @@ fn port(out: &mut Diagnostics, from: &Node, input: &Input, who: &str) {
             };
             out.push(Diagnostic::error(span, message).help(help));
         }
-        _ => {}
+        _ => return true,
     }
+    false
 }
 
 /// What nothing reads is probably a forgotten input.

@@ -9,9 +9,10 @@ use super::source::source;
 use crate::diagnostics::Diagnostic;
 use crate::plan::{FlowPlan, Input, PartitionPlan, SinkPlan};
 use crate::schema::{self, DEAD_LETTERS, SINKS};
-use crate::section::{Context, Section, wrong_type};
+use crate::section::{Context, Section};
 use crate::span::{FileId, Span, Spanned};
 use crate::value::{Table, Value};
+use crate::words::wrong_type;
 
 /// What a component is in the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,14 @@ impl Role {
             Self::Source => "source",
             Self::Operator => "operator",
             Self::Sink => "sink",
+        }
+    }
+
+    const fn with_article(self) -> &'static str {
+        match self {
+            Self::Source => "a source",
+            Self::Operator => "an operator",
+            Self::Sink => "a sink",
         }
     }
 }
@@ -58,6 +67,8 @@ pub(crate) struct Node {
 pub(crate) struct ParsedFlow {
     pub(crate) plan: FlowPlan,
     pub(crate) nodes: Vec<Node>,
+    /// A whole family of components could not be read.
+    pub(crate) broken: bool,
 }
 
 /// Reads one flow; reports what is wrong with it.
@@ -88,7 +99,7 @@ pub(crate) fn flow(
         drain_us,
         tests,
     };
-    let mut flow = ParsedFlow { plan, nodes: Vec::new() };
+    let mut flow = ParsedFlow { plan, nodes: Vec::new(), broken: false };
     components(cx, &section, &mut flow);
     flow
 }
@@ -110,7 +121,11 @@ fn name(cx: &mut Context<'_>, section: &Section<'_>, stem: &str) -> Spanned<Stri
 }
 
 fn components(cx: &mut Context<'_>, section: &Section<'_>, flow: &mut ParsedFlow) {
-    for (name, table) in family(cx, section, "sources", Role::Source) {
+    for key in ["sources", "operators", "sinks"] {
+        let value = section.table.get(key);
+        flow.broken |= value.is_some_and(|v| !matches!(v.value, Value::Table(_)));
+    }
+    for (name, table) in family(cx, section, "sources", Role::Source, &mut flow.nodes) {
         flow.plan.sources.extend(source(cx, name, table));
         flow.nodes.push(Node {
             name: name.clone(),
@@ -119,14 +134,14 @@ fn components(cx: &mut Context<'_>, section: &Section<'_>, flow: &mut ParsedFlow
             ports: Ports::One,
         });
     }
-    for (name, table) in family(cx, section, "operators", Role::Operator) {
+    for (name, table) in family(cx, section, "operators", Role::Operator, &mut flow.nodes) {
         let inputs = inputs(cx, table, &format!("operator '{name}'"), name.span, true);
         let base_dir = flow.plan.base_dir.clone();
         let (plan, ports) = operator(cx, name, table, inputs.clone(), &base_dir);
         flow.plan.operators.extend(plan);
         flow.nodes.push(Node { name: name.clone(), role: Role::Operator, inputs, ports });
     }
-    for (name, table) in family(cx, section, "sinks", Role::Sink) {
+    for (name, table) in family(cx, section, "sinks", Role::Sink, &mut flow.nodes) {
         let what = format!("sink '{name}'");
         let inputs = inputs(cx, table, &what, name.span, false);
         flow.plan.sinks.extend(sink(cx, &SINKS, name, &what, table, inputs.clone()));
@@ -134,23 +149,29 @@ fn components(cx: &mut Context<'_>, section: &Section<'_>, flow: &mut ParsedFlow
     }
 }
 
-/// The tables of `[sources]`, `[operators]` or `[sinks]`.
+/// The tables of `[sources]`, `[operators]` or `[sinks]`. What is no table
+/// becomes a node all the same.
 fn family<'t>(
     cx: &mut Context<'_>,
     section: &Section<'t>,
     key: &str,
     role: Role,
+    nodes: &mut Vec<Node>,
 ) -> Vec<(&'t Spanned<String>, &'t Table)> {
     let Some((table, _)) = section.table(cx, key) else { return Vec::new() };
     let mut found = Vec::with_capacity(table.entries.len());
     for (name, value) in &table.entries {
-        check_name(cx, &format!("a {}", role.noun()), name);
+        check_name(cx, role.with_article(), name);
         match &value.value {
             Value::Table(table) => found.push((name, table)),
-            _ => cx.push(
-                wrong_type(&format!("{} '{name}'", role.noun()), "a table", value)
-                    .help(format!("begin it with [{key}.NAME]")),
-            ),
+            _ => {
+                cx.push(
+                    wrong_type(&format!("{} '{name}'", role.noun()), "a table", value)
+                        .help(format!("begin it with [{key}.{name}]")),
+                );
+                let (name, inputs, ports) = (name.clone(), Vec::new(), Ports::Unknown);
+                nodes.push(Node { name, role, inputs, ports });
+            }
         }
     }
     found

@@ -4,9 +4,10 @@ use super::component;
 use crate::diagnostics::Diagnostic;
 use crate::plan::{GenField, Scalar, SourceKind, TimeUnit};
 use crate::schema::FIELDS;
-use crate::section::{Context, Section, wrong_type};
+use crate::section::{Context, Section};
 use crate::span::Spanned;
 use crate::value::{Table, Value};
+use crate::words::wrong_type;
 
 pub(super) fn generator(cx: &mut Context<'_>, section: &Section<'_>) -> Option<SourceKind> {
     let positive = |n: i64| u64::try_from(n).ok();

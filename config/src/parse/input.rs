@@ -1,19 +1,18 @@
 //! `inputs` and the names of components and ports.
 
-use crate::diagnostics::Diagnostic;
+use crate::diagnostics::{Diagnostic, nearest};
 use crate::plan::{Input, LoopBound, WhenFull};
 use crate::schema;
-use crate::section::{Context, Section, wrong_type};
+use crate::section::{Context, Section};
 use crate::span::{Span, Spanned};
 use crate::value::{Table, Value};
+use crate::words::wrong_type;
 
-/// Names of the full policies; `spill` is known so that it can be refused with
-/// a reason.
+/// Names of the full policies of this version.
 pub(super) const WHEN_FULL: &[(&str, WhenFull)] = &[
     ("block", WhenFull::Block),
     ("drop_newest", WhenFull::DropNewest),
     ("drop_oldest", WhenFull::DropOldest),
-    ("spill", WhenFull::Spill),
 ];
 
 /// Whether a component or port may be called so: it appears in `a.b`, in
@@ -43,6 +42,9 @@ pub(super) fn inputs(
     bounds: bool,
 ) -> Vec<Input> {
     let Some(value) = table.get("inputs") else {
+        if table.keys().any(|key| nearest(key, ["inputs"]).is_some()) {
+            return Vec::new(); // Reported as an unknown key.
+        }
         cx.push(
             Diagnostic::error(name_span, format!("{what} needs the key 'inputs'"))
                 .help("name the sources and operators that it reads: inputs = [\"name\"]"),
@@ -107,10 +109,12 @@ fn input(cx: &mut Context<'_>, item: &Spanned<Value>, what: &str, bounds: bool) 
             let section = Section::open(cx, table, &schema::INPUT, &what, item.span, None);
             let from = section.filled(cx, "from");
             let bytes = section.size(cx, "bound");
-            let when_full = section.one_of(cx, "when_full", &WHEN_FULL[..3]);
-            let bound =
-                bytes.zip(when_full).map(|(bytes, when_full)| LoopBound { bytes, when_full });
-            from.map(|from| split(from, bound))
+            let when_full = section.one_of(cx, "when_full", WHEN_FULL);
+            // Half a bound is reported above; as a bound it keeps the cycle from
+            // being reported, too.
+            let when_full = when_full.unwrap_or_default();
+            let bound = LoopBound { bytes: bytes.unwrap_or(0), when_full };
+            from.map(|from| split(from, Some(bound)))
         }
         _ => {
             let what = format!("an input of {what}");

@@ -17,9 +17,10 @@ pub(crate) use input::written;
 
 use crate::diagnostics::{Diagnostic, did_you_mean};
 use crate::schema::{Family, quoted};
-use crate::section::{Context, Section, wrong_type};
+use crate::section::{Context, Section};
 use crate::span::Spanned;
 use crate::value::{Table, Value};
+use crate::words::wrong_type;
 
 /// A component whose `type` is known.
 struct Component<'t> {

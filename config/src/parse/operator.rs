@@ -1,6 +1,6 @@
 //! `[operators.NAME]`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::input::check_name;
 use super::{Ports, component};
@@ -9,9 +9,10 @@ use crate::plan::{
     Input, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
 };
 use crate::schema::{self, OPERATORS};
-use crate::section::{Context, Section, wrong_type};
+use crate::section::{Context, Section};
 use crate::span::Spanned;
 use crate::value::{Table, Value};
+use crate::words::wrong_type;
 
 /// One operator and its ports; reports what is wrong with it.
 pub(super) fn operator(
@@ -130,6 +131,9 @@ fn renames(
 }
 
 fn route(cx: &mut Context<'_>, section: &Section<'_>) -> Option<RoutePlan> {
+    if let Some(Spanned { value: Value::Table(table), .. }) = section.table.get("routes") {
+        table.entries.iter().for_each(|(port, _)| check_name(cx, "a port", port));
+    }
     let routes = expressions(cx, section, "routes");
     let default = section.text(cx, "default");
     if routes.as_ref().is_some_and(Vec::is_empty) {
@@ -139,9 +143,6 @@ fn route(cx: &mut Context<'_>, section: &Section<'_>) -> Option<RoutePlan> {
                 .help("name at least one port: high = \"rpm > 100\""),
         );
         return None;
-    }
-    for (port, _) in routes.iter().flatten() {
-        check_name(cx, "a port", port);
     }
     if let Some(default) = &default {
         check_name(cx, "a port", default);
@@ -208,7 +209,7 @@ fn script(cx: &mut Context<'_>, section: &Section<'_>, base_dir: &Path) -> Optio
     None
 }
 
-fn show(path: &PathBuf) -> String {
+fn show(path: &Path) -> String {
     path.strip_prefix(".").unwrap_or(path).display().to_string()
 }
 

@@ -11,7 +11,8 @@ use crate::plan::{
 use crate::schema::{self, Family};
 use crate::section::{Context, Section};
 use crate::span::Spanned;
-use crate::value::Table;
+use crate::value::{Table, Value};
+use crate::words::format_us;
 
 /// One sink; reports what is wrong with it.
 pub(super) fn sink(
@@ -45,17 +46,16 @@ pub(super) fn sink(
 }
 
 fn when_full(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Spanned<WhenFull>> {
-    let when_full = section.one_of(cx, "when_full", WHEN_FULL)?;
-    if when_full.value == WhenFull::Spill {
+    let written = section.table.get("when_full");
+    if let Some(Spanned { value: Value::String(text), span }) = written
+        && text == "spill"
+    {
         let message =
             format!("'when_full' of {}: 'spill' is not available in this version", section.what);
-        cx.push(
-            Diagnostic::error(when_full.span, message)
-                .help("use block, drop_newest or drop_oldest"),
-        );
+        cx.push(Diagnostic::error(*span, message).help("use block, drop_newest or drop_oldest"));
         return None;
     }
-    Some(when_full)
+    section.one_of(cx, "when_full", WHEN_FULL)
 }
 
 fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SinkKind> {
@@ -154,7 +154,8 @@ fn retry(cx: &mut Context<'_>, section: &Section<'_>) -> Option<RetryPlan> {
     let (min, max) = (retry.time(cx, "min"), retry.time(cx, "max"));
     let (min_us, max_us) = (min?, max?);
     if min_us > max_us {
-        let message = format!("{what}: min is above max");
+        let (min, max) = (format_us(min_us), format_us(max_us));
+        let message = format!("{what}: min {min} is above max {max}");
         let span = retry.span_of(if retry.has("min") { "min" } else { "max" });
         cx.push(Diagnostic::error(span, message).help("exchange them, or write both"));
         return None;

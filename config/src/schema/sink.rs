@@ -26,7 +26,7 @@ static FULL: Schema = Schema {
         TYPE,
         def(
             "when_full",
-            OneOf(&["block", "drop_newest", "drop_oldest", "spill"]),
+            OneOf(&["block", "drop_newest", "drop_oldest"]),
             "block",
             "What happens to messages for which there is no room. `spill` is not in this version.",
         ),
@@ -201,7 +201,7 @@ pub(crate) static SINKS: Family = Family {
 
 /// `[dead_letters]`: the same sinks without inputs.
 pub(crate) static DEAD_LETTERS: Family = Family {
-    noun: "dead-letter sink",
+    noun: "sink",
     types: &[
         ("file", &SINK_FILE),
         ("stdout", &STDOUT),
