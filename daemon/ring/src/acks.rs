@@ -29,8 +29,7 @@ use std::collections::VecDeque;
 
 use crate::Span;
 
-/// Entries of an edge's tracker. With the default of 24 B each that is 96 KiB
-/// of address space, touched as it is used.
+/// Entries of an edge's tracker: 96 KiB, touched as they are used.
 pub const ENTRIES: usize = 4096;
 
 /// Inlets that need no allocation when they are first seen.
@@ -48,6 +47,12 @@ struct Entry {
     newer: u32,
     inlet: u16,
 }
+
+/// What an entry costs; the sum of an edge's memory needs it.
+pub(crate) const ENTRY_BYTES: usize = size_of::<Entry>();
+/// What an inlet costs.
+pub(crate) const LANE_BYTES: usize = size_of::<Lane>();
+const _: () = assert!(ENTRY_BYTES == 24 && LANE_BYTES == 8);
 
 /// Oldest and newest entry of one inlet, as queue numbers.
 #[derive(Clone, Copy)]
@@ -88,8 +93,8 @@ impl InFlight {
     }
 
     /// Notes that the slab which is sent next carries `span` of `inlet`. May be
-    /// called for several inlets, and not at all for a slab that nobody waits
-    /// for.
+    /// called for several inlets, several times for one, and not at all for a
+    /// slab that nobody waits for. Counts as unfinished from now on.
     pub fn carry(&mut self, inlet: u16, span: Span) {
         if span.is_empty() {
             return;
@@ -100,8 +105,16 @@ impl InFlight {
         if self.base >= NONE - 1 - self.entries.len() as u32 {
             self.link();
         }
-        self.lower(inlet, span.first);
-        self.append(Entry { slab: self.sent + 1, low: span.first, newer: NONE, inlet });
+        let slab = self.sent + 1;
+        if let Some(newest) = self.newest(inlet) {
+            if newest.low > span.first {
+                self.lower(inlet, span.first);
+            }
+            if newest.slab == slab {
+                return;
+            }
+        }
+        self.append(Entry { slab, low: span.first, newer: NONE, inlet });
     }
 
     /// The slab is sent; its number.
@@ -137,8 +150,12 @@ impl InFlight {
     }
 
     /// The highest number such that everything of `inlet` up to it is finished
-    /// here: `upto`, the last number that the caller has handed out, when
-    /// nothing is left of that inlet.
+    /// here; `upto` when nothing is left of that inlet.
+    ///
+    /// `upto` is the last number that the caller has handed out completely.
+    /// Rows in a slab that is still being filled are known here only if they
+    /// were announced with [`InFlight::carry`]; else `upto` must be below them.
+    /// With sequence numbers that rise, the position never goes back.
     #[must_use]
     pub fn position(&self, inlet: u16, upto: u64) -> u64 {
         match self.lanes.get(usize::from(inlet)) {
@@ -184,13 +201,15 @@ impl InFlight {
         (number - self.base) as usize
     }
 
+    fn newest(&self, inlet: u16) -> Option<Entry> {
+        let lane = self.lanes.get(usize::from(inlet))?;
+        (lane.newest != NONE).then(|| self.entries[self.at(lane.newest)])
+    }
+
     /// Keeps invariant 2 for a span that starts below an older one.
+    #[cold]
     fn lower(&mut self, inlet: u16, low: u64) {
-        let Some(lane) = self.lanes.get(usize::from(inlet)).copied() else { return };
-        if lane.newest == NONE || self.entries[self.at(lane.newest)].low <= low {
-            return;
-        }
-        let mut number = lane.oldest;
+        let mut number = self.lanes[usize::from(inlet)].oldest;
         while number != NONE {
             let at = self.at(number);
             let entry = &mut self.entries[at];
@@ -262,5 +281,27 @@ impl InFlight {
                 self.entries[newest as usize].newer = number;
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_numbers_start_over_without_a_trace() {
+        let mut acks = InFlight::new(8);
+        acks.base = NONE - 20;
+        for number in 1..=100u64 {
+            acks.carry((number % 2) as u16, Span::new(number, number));
+            acks.sent();
+            acks.finish(number.saturating_sub(4));
+            let open = number.saturating_sub(4) + 1;
+            for inlet in 0..2u16 {
+                let first = if open % 2 == u64::from(inlet) { open } else { open + 1 };
+                assert_eq!(acks.position(inlet, number), number.min(first - 1));
+            }
+        }
+        assert!(acks.base < 100);
     }
 }

@@ -31,7 +31,7 @@
 
 use std::collections::VecDeque;
 
-use crate::acks::{ENTRIES, InFlight};
+use crate::acks::{ENTRIES, ENTRY_BYTES, INLETS_RESERVED, InFlight, LANE_BYTES};
 use crate::meter::Gauge;
 use crate::ring::{Consumer, Producer, PushError, ring};
 use crate::sync::{Arc, AtomicU64, Ordering, Padded, order};
@@ -43,6 +43,24 @@ use crate::{Doorbell, Item, Marker, Meter, Span};
 ///
 /// # Panics
 /// Without slabs: nothing could ever be sent.
+///
+/// ```
+/// use ringmain_ring::{Doorbell, Item, Span, edge};
+///
+/// let slabs = vec![Vec::new(), Vec::new()];
+/// let (mut up, mut down) = edge(slabs, 4, Doorbell::silent(), Doorbell::silent());
+///
+/// let mut slab: Vec<&str> = up.take_empty(0).expect("two slabs, none out");
+/// slab.push("messages 1 to 3 of inlet 0");
+/// up.send(slab, 0, Span::new(1, 3));
+///
+/// let Some(Item::Slab { mut slab, .. }) = down.recv() else { panic!("just sent") };
+/// slab.clear();
+/// down.give_back(slab); // the memory is free: credit
+/// assert_eq!(up.position(0, 3), 0);
+/// down.ack(1); // the first slab is finished: ack
+/// assert_eq!(up.position(0, 3), 3);
+/// ```
 #[must_use]
 pub fn edge<S>(
     slabs: Vec<S>,
@@ -77,6 +95,25 @@ pub fn edge<S>(
         up,
     };
     (upstream, downstream)
+}
+
+/// What an edge needs beside the content of its slabs, for the sum of all
+/// pools. An upper bound; most of it is touched only under load.
+#[must_use]
+pub fn edge_bytes<S>(slabs: usize, markers: usize) -> usize {
+    // Forward ring: every slab and marker.
+    (slabs + markers).next_power_of_two() * size_of::<Item<S>>()
+        // Reverse ring and stash: every slab in either.
+        + slabs.next_power_of_two() * size_of::<S>()
+        + slabs * size_of::<S>()
+        // Places of markers.
+        + markers * size_of::<usize>()
+        // What is unfinished.
+        + ENTRIES * ENTRY_BYTES
+        // Where each inlet's begins and ends.
+        + INLETS_RESERVED * LANE_BYTES
+        // Indices, flags, counters and the ends themselves, on lines of their own.
+        + 16 * size_of::<Padded<u8>>()
 }
 
 /// The producer's end.
@@ -134,7 +171,9 @@ impl<S> Upstream<S> {
         }
     }
 
-    /// Notes that the slab which is sent next carries rows of this inlet, too.
+    /// Notes that the slab which is sent next carries rows of this inlet. Needed
+    /// for rows of a second inlet; wise for all rows that wait in a slab which
+    /// is still being filled, because [`Upstream::position`] then knows of them.
     /// If that slab is put back instead, the next one that is sent stands for
     /// them: later than needed, never too early.
     #[inline]
@@ -145,7 +184,8 @@ impl<S> Upstream<S> {
         self.in_flight.carry(inlet, span);
     }
 
-    /// Sends a slab that carries `span` of `inlet`. There is always room.
+    /// Sends a slab that carries `span` of `inlet`, and what was announced with
+    /// [`Upstream::carry`]. There is always room.
     ///
     /// # Panics
     /// When no slab of this edge was taken: it would be one too many.

@@ -30,7 +30,7 @@ mod ring;
 pub mod sync;
 
 pub use doorbell::{Doorbell, Wake};
-pub use edge::{Downstream, Upstream, edge};
+pub use edge::{Downstream, Upstream, edge, edge_bytes};
 pub use item::{Item, Marker, Span};
 pub use meter::{Meter, MeterSample};
 pub use ring::{Batch, Consumer, Drain, Producer, PushError, ring};

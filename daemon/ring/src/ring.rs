@@ -108,21 +108,60 @@ pub struct Consumer<T> {
 ///
 /// # Panics
 /// When `capacity` is not a power of two.
+///
+/// ```
+/// let (mut producer, mut consumer) = ringmain_ring::ring(4);
+/// {
+///     let mut batch = producer.batch();
+///     batch.push("a")?;
+///     batch.push("b")?;
+/// } // both become visible here
+/// assert_eq!(consumer.pop(), Some("a"));
+/// assert!(consumer.drain().eq(["b"]));
+/// # Ok::<(), ringmain_ring::PushError<&str>>(())
+/// ```
+///
+/// There is one producer, by type:
+///
+/// ```compile_fail,E0599
+/// let (producer, _consumer) = ringmain_ring::ring::<u8>(4);
+/// let _second = producer.clone();
+/// ```
+///
+/// and one consumer:
+///
+/// ```compile_fail,E0599
+/// let (_producer, consumer) = ringmain_ring::ring::<u8>(4);
+/// let _second = consumer.clone();
+/// ```
+///
+/// What cannot be sent to another thread cannot go there through a ring:
+///
+/// ```compile_fail,E0277
+/// let (mut producer, _consumer) = ringmain_ring::ring::<std::rc::Rc<u8>>(4);
+/// std::thread::spawn(move || producer.push(std::rc::Rc::new(1)).is_ok());
+/// ```
 #[must_use]
 pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+    ring_from(capacity, 0)
+}
+
+/// A ring whose indices start at `start` instead of 0.
+fn ring_from<T>(capacity: usize, start: usize) -> (Producer<T>, Consumer<T>) {
     assert!(capacity.is_power_of_two(), "a ring's capacity is a power of two, not {capacity}");
     let slots = (0..capacity).map(|_| Slot::new(MaybeUninit::uninit())).collect();
     let shared = Arc::new(Shared {
-        head: Padded(AtomicUsize::new(0)),
-        tail: Padded(AtomicUsize::new(0)),
+        head: Padded(AtomicUsize::new(start)),
+        tail: Padded(AtomicUsize::new(start)),
         rest: Padded(Rest {
             slots,
             producer_gone: AtomicBool::new(false),
             consumer_gone: AtomicBool::new(false),
         }),
     });
-    let producer = Producer { shared: shared.clone(), tail: 0, published: 0, head_seen: 0 };
-    (producer, Consumer { shared, head: 0, published: 0, tail_seen: 0 })
+    let producer =
+        Producer { shared: shared.clone(), tail: start, published: start, head_seen: start };
+    (producer, Consumer { shared, head: start, published: start, tail_seen: start })
 }
 
 impl<T> Producer<T> {
@@ -372,5 +411,29 @@ impl<T> Drop for Drain<'_, T> {
     #[inline(always)]
     fn drop(&mut self) {
         self.consumer.retire();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn indices_wrap_without_a_trace() {
+        let (mut producer, mut consumer) = ring_from::<Box<usize>>(4, usize::MAX - 5);
+        for i in 0..20 {
+            producer.push(Box::new(i)).unwrap();
+            producer.push(Box::new(i + 100)).unwrap();
+            assert_eq!((producer.len(), consumer.len(), producer.vacant()), (2, 2, 2));
+            producer.push(Box::new(0)).unwrap();
+            producer.push(Box::new(0)).unwrap();
+            assert!(producer.push(Box::new(0)).is_err());
+            let got: Vec<usize> = consumer.drain().map(|item| *item).collect();
+            assert_eq!(got, [i, i + 100, 0, 0]);
+        }
+        let (mut producer, consumer) = ring_from::<Box<usize>>(4, usize::MAX);
+        producer.push(Box::new(1)).unwrap();
+        producer.push(Box::new(2)).unwrap();
+        drop((producer, consumer));
     }
 }

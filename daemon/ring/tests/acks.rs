@@ -57,6 +57,21 @@ fn a_slab_may_carry_rows_of_several_inlets_or_of_none() {
 }
 
 #[test]
+fn rows_in_a_slab_that_is_not_yet_sent_hold_the_position() {
+    let mut acks = InFlight::new(8);
+    for number in 1..=6 {
+        acks.carry(0, Span::new(number, number));
+    }
+    acks.carry(1, Span::new(1, 1));
+    acks.carry(0, Span::new(7, 7));
+    assert_eq!((acks.entries(), acks.unfinished()), (2, 0));
+    assert_eq!(acks.position(0, 7), 0);
+    acks.sent();
+    acks.finish(1);
+    assert_eq!((acks.position(0, 7), acks.position(1, 1)), (7, 1));
+}
+
+#[test]
 fn when_full_it_claims_less_than_is_true_and_recovers() {
     let mut acks = InFlight::new(4);
     for number in 1..=5 {
@@ -210,6 +225,22 @@ proptest! {
             for (claimed, real) in twin.positions() {
                 prop_assert_eq!(claimed, real);
             }
+        }
+    }
+
+    #[test]
+    fn with_rising_numbers_no_position_goes_back(
+        capacity in 2..12usize,
+        ops in prop::collection::vec((0..INLETS, 0..4u64, 0..40u64), 0..OPS),
+    ) {
+        let mut twin = Twin::new(capacity);
+        let mut before = twin.positions();
+        for &(inlet, length, percent) in &ops {
+            twin.step(&Op::Send(vec![(inlet, 1, length)]));
+            twin.step(&Op::Finish(percent));
+            let now = twin.positions();
+            prop_assert!(before.iter().zip(&now).all(|(old, new)| old.0 <= new.0));
+            before = now;
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
+use ringmain_ring::acks::ENTRIES;
 use ringmain_ring::{Doorbell, Downstream, Item, Marker, Span, Upstream, Wake, edge};
 
 #[derive(Default)]
@@ -88,6 +89,21 @@ fn memory_comes_back_before_the_ack_and_the_position_waits_for_the_ack() {
     down.ack(12);
     assert_eq!((up.in_flight(), up.position(3, 12)), (0, 12));
     assert_eq!((up.sent(), down.received(), down.acked()), (12, 12, 12));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "thousands of slabs")]
+fn acks_that_nobody_asked_about_make_room_before_anything_is_merged() {
+    let (mut up, mut down) = silent(1, 0);
+    let count = ENTRIES as u64 + 1;
+    for number in 1..=count {
+        let slab = up.take_empty(0).unwrap();
+        up.send(slab, 0, Span::new(number, number));
+        let (slab, _) = recv_slab(&mut down);
+        down.give_back(slab);
+        down.ack(number.saturating_sub(2));
+    }
+    assert_eq!(up.position(0, count), count - 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use proptest::prelude::*;
-use ringmain_ring::{Consumer, Producer, PushError, ring};
+use ringmain_ring::{Consumer, Doorbell, Downstream, Producer, PushError, Upstream, ring};
 
 #[test]
 fn full_and_closed_are_values_and_give_the_item_back() {
@@ -83,6 +83,14 @@ fn a_forgotten_batch_or_drain_loses_and_doubles_nothing() {
 #[should_panic(expected = "power of two, not 3")]
 fn a_capacity_that_is_no_power_of_two_is_refused() {
     let _ = ring::<u8>(3);
+}
+
+#[test]
+fn both_ends_may_move_to_other_threads() {
+    fn assert_send<T: Send>() {}
+    assert_send::<(Producer<Box<u8>>, Consumer<Box<u8>>)>();
+    assert_send::<(Upstream<Box<u8>>, Downstream<Box<u8>>)>();
+    assert_send::<Doorbell>();
 }
 
 #[test]
