@@ -271,7 +271,9 @@ impl Run<'_> {
             self.daemon = parsed.map(|daemon| (daemon, PathBuf::new()));
         }
         let api = self.daemon.as_ref().and_then(|(daemon, _)| daemon.api.listen.as_ref());
-        check::all(&mut self.cx.out, &self.flows, api);
+        // Without a budget nothing can be said about it.
+        let memory = self.daemon.as_ref().map_or(u64::MAX, |(d, _)| d.shards.memory_bytes);
+        check::all(&mut self.cx.out, &self.flows, api, memory);
         let Some((daemon, _)) = self.daemon.filter(|_| !self.cx.out.has_errors()) else {
             return Err(self.cx.out);
         };

@@ -4,6 +4,7 @@
 mod claims;
 mod cycle;
 mod loss;
+mod memory;
 mod wiring;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
@@ -11,11 +12,17 @@ use crate::parse::{Node, ParsedFlow};
 use crate::plan::Listen;
 
 /// Every check over everything that was loaded.
-pub(crate) fn all(out: &mut Diagnostics, flows: &[ParsedFlow], api: Option<&Listen>) {
+pub(crate) fn all(
+    out: &mut Diagnostics,
+    flows: &[ParsedFlow],
+    api: Option<&Listen>,
+    memory_bytes: u64,
+) {
     for flow in flows {
         wiring::check(out, flow);
         cycle::check(out, &flow.nodes);
         loss::check(out, flow);
+        memory::check(out, flow, memory_bytes);
     }
     flow_names(out, flows);
     claims::check(out, flows, api);

@@ -55,17 +55,16 @@ pub enum OperatorKind {
     Lua(LuaPlan),
 }
 
-/// `type = "map"`. Applied in the order keep, remove, rename, set.
+/// `type = "map"`. Applied in the order set, rename, remove, keep.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MapPlan {
-    /// Only these fields stay; all, when empty.
+    /// Only these fields stay, by their new names; all, when empty.
     pub keep: Vec<Spanned<String>>,
-    /// These fields go.
+    /// These fields go, by their new names.
     pub remove: Vec<Spanned<String>>,
     /// Old name, new name.
     pub rename: Vec<(Spanned<String>, Spanned<String>)>,
-    /// Field and Lua expression. Every expression sees the message as it was
-    /// before any of them was applied.
+    /// Field and Lua expression. Every expression sees the message as it came.
     pub set: Vec<(Spanned<String>, Spanned<String>)>,
 }
 

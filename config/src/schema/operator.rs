@@ -29,7 +29,7 @@ pub(crate) static FILTER: Schema = Schema {
 pub(crate) static MAP: Schema = Schema {
     title: "a map operator",
     header: "type = \"map\"",
-    about: "Changes fields, in the order `set`, `remove`, `rename`, `keep`.",
+    about: "Changes fields, in the order `set`, `rename`, `remove`, `keep`.",
     parents: &[&COMMON],
     keys: &[
         opt(
@@ -38,7 +38,7 @@ pub(crate) static MAP: Schema = Schema {
             "nothing",
             "Fields and their expressions. Each sees the message as it came.",
         ),
-        opt("remove", Texts, "nothing", "Fields that go."),
+        opt("remove", Texts, "nothing", "Fields that go, by their new names."),
         opt("rename", Other("a table of old = \"new\""), "nothing", "Fields that change names."),
         opt("keep", Texts, "all fields", "The only fields that stay, by their new names."),
     ],

@@ -170,7 +170,7 @@ pub(crate) static SOURCES: Family = Family {
 pub(crate) static DECODE_CSV: Schema = Schema {
     title: "decode",
     header: "decode = { type = \"csv\", ... }",
-    about: "",
+    about: "Values that are written as numbers become numbers; empty ones are absent.",
     parents: &[],
     keys: &[
         req("type", OneOf(&["csv", "json", "text", "bytes"]), "`csv`; the others have no keys."),
