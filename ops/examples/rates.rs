@@ -1,5 +1,5 @@
 //! What the native operators cost per row: `cargo run --release -p
-//! ringmain-ops --example rates`.
+//! ringmain-ops --example rates [PART OF A NAME]`.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -88,7 +88,8 @@ fn main() {
             vec![filter("rpm > 100"), set("temp * 1.8 + 32")],
         ),
     ];
-    for (name, mut operators) in cases {
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    for (name, mut operators) in cases.into_iter().filter(|(name, _)| name.contains(&wanted)) {
         let (fill, extra) = measure(&mut operators);
         println!("{name:46} {fill:10.2} {extra:10.2}");
     }

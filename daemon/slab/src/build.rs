@@ -5,7 +5,7 @@ use std::ptr;
 use ringmain_base::limits::DEPTH_MAX;
 use rkyv::rend::{i64_le, u16_le, u32_le};
 
-use crate::layout::{HEADER_BYTES, REST_SLOT, RowHeader, SLOT_BYTES, Slot, align8, tag};
+use crate::layout::{HEADER_BYTES, Node, REST_SLOT, RowHeader, SLOT_BYTES, Slot, align8, tag};
 use crate::slab::{Full, Inner};
 
 /// A value that is not nested.
@@ -102,13 +102,13 @@ impl<'s> RowBuilder<'s> {
     /// Sets a field to a whole number.
     #[inline]
     pub fn set_int(&mut self, slot: u16, value: i64) {
-        self.put(slot, Slot::new(tag::INT, 0, value as u64));
+        self.put(slot, Node::new(tag::INT, 0, value as u64));
     }
 
     /// Sets a field to a number.
     #[inline]
     pub fn set_float(&mut self, slot: u16, value: f64) {
-        self.put(slot, Slot::new(tag::FLOAT, 0, value.to_bits()));
+        self.put(slot, Node::new(tag::FLOAT, 0, value.to_bits()));
     }
 
     /// Sets flags of the row ([`crate::BARE`]).
@@ -171,23 +171,23 @@ impl<'s> RowBuilder<'s> {
     }
 
     #[inline]
-    fn put(&mut self, slot: u16, node: Slot) {
+    fn put(&mut self, slot: u16, node: Node) {
         assert!(slot < self.slots, "slot {slot} of a row of {}", self.slots);
-        assert!(slot < REST_SLOT || node.tag == tag::MAP || self.overflow, "the rest is a map");
+        assert!(slot < REST_SLOT || node.tag() == tag::MAP || self.overflow, "the rest is a map");
         if !self.overflow {
             // SAFETY: the slot lies in the fixed part, which was found free.
-            unsafe { self.slot_ptr(slot).write(node) };
+            unsafe { node.write(self.slot_ptr(slot)) };
         }
     }
 
     #[inline]
-    fn node(&mut self, value: Scalar<'_>) -> Slot {
+    fn node(&mut self, value: Scalar<'_>) -> Node {
         match value {
-            Scalar::Absent => Slot::ABSENT,
-            Scalar::Null => Slot::new(tag::NULL, 0, 0),
-            Scalar::Bool(v) => Slot::new(tag::BOOL, 0, u64::from(v)),
-            Scalar::Int(v) => Slot::new(tag::INT, 0, v as u64),
-            Scalar::Float(v) => Slot::new(tag::FLOAT, 0, v.to_bits()),
+            Scalar::Absent => Node::ABSENT,
+            Scalar::Null => Node::new(tag::NULL, 0, 0),
+            Scalar::Bool(v) => Node::new(tag::BOOL, 0, u64::from(v)),
+            Scalar::Int(v) => Node::new(tag::INT, 0, v as u64),
+            Scalar::Float(v) => Node::new(tag::FLOAT, 0, v.to_bits()),
             Scalar::Number(v) => self.store(tag::NUMBER, v.as_bytes()),
             Scalar::Str(v) => self.store(tag::STR, v.as_bytes()),
             Scalar::Bytes(v) => self.store(tag::BYTES, v),
@@ -196,16 +196,16 @@ impl<'s> RowBuilder<'s> {
 
     /// Copies bytes to the variable part.
     #[inline]
-    fn store(&mut self, tag: u8, bytes: &[u8]) -> Slot {
+    fn store(&mut self, tag: u8, bytes: &[u8]) -> Node {
         if self.overflow || bytes.len() > self.limit - self.pos {
             self.overflow = true;
-            return Slot::ABSENT;
+            return Node::ABSENT;
         }
         let offset = self.pos - self.start;
         // SAFETY: the bytes end before `limit`.
         unsafe { copy_short(bytes, self.slab.data().add(self.pos)) };
         self.pos += bytes.len();
-        Slot::new(tag, bytes.len() as u32, offset as u64)
+        Node::new(tag, bytes.len() as u32, offset as u64)
     }
 
     /// Copies the nodes from `first` on to the variable part, in order.
@@ -256,7 +256,7 @@ impl TreeBuilder<'_, '_> {
     pub fn key(&mut self, name: &str) {
         assert!(self.expects_key(), "a key where a value belongs");
         let node = self.row.store(tag::STR, name.as_bytes());
-        self.row.scratch.nodes.push(node);
+        self.row.scratch.nodes.push(node.into());
     }
 
     /// A value without children; nothing is absent in a tree, so
@@ -266,7 +266,7 @@ impl TreeBuilder<'_, '_> {
         assert!(!self.expects_key(), "a value where a key belongs");
         let value = if value == Scalar::Absent { Scalar::Null } else { value };
         let node = self.row.node(value);
-        self.row.scratch.nodes.push(node);
+        self.row.scratch.nodes.push(node.into());
     }
 
     /// Closes the innermost list or map.
@@ -277,8 +277,8 @@ impl TreeBuilder<'_, '_> {
         let offset = self.row.store_nodes(open.first);
         self.row.scratch.nodes.truncate(open.first);
         let (tag, len) = if open.map { (tag::MAP, count / 2) } else { (tag::LIST, count) };
-        let node = offset.map_or(Slot::ABSENT, |at| Slot::new(tag, len as u32, at as u64));
-        self.row.scratch.nodes.push(node);
+        let node = offset.map_or(Node::ABSENT, |at| Node::new(tag, len as u32, at as u64));
+        self.row.scratch.nodes.push(node.into());
     }
 
     /// How many lists and maps are open.
@@ -292,7 +292,7 @@ impl TreeBuilder<'_, '_> {
         assert!(self.row.scratch.open.is_empty(), "an open list or map");
         let node = self.row.scratch.nodes.pop().expect("a tree has a root");
         assert!(self.row.scratch.nodes.is_empty(), "a tree has one root");
-        self.row.put(self.slot, node);
+        self.row.put(self.slot, node.into());
     }
 
     fn open(&mut self, map: bool) -> bool {

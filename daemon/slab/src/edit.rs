@@ -9,7 +9,7 @@ use ringmain_base::limits::SLOTS_MAX;
 use rkyv::rend::{u16_le, u32_le};
 
 use crate::build::{Scalar, copy_short};
-use crate::layout::{HEADER_BYTES, RowHeader, SCATTERED, SLOT_BYTES, Slot, align8, tag};
+use crate::layout::{HEADER_BYTES, Node, RowHeader, SCATTERED, SLOT_BYTES, Slot, align8, tag};
 use crate::read::{RowRef, bytes, children};
 use crate::slab::{Full, Inner, Shared};
 
@@ -23,6 +23,9 @@ pub enum Source<'a> {
     /// The value that another field of the row has before the assignment.
     Field(u16),
 }
+
+/// Fields that are usually assigned at once, at most.
+const FEW: usize = 4;
 
 /// A row that may be changed.
 pub struct RowMut<'s> {
@@ -94,7 +97,20 @@ impl<'s> RowMut<'s> {
         if let Some(top) = sets.clone().map(|(slot, _)| slot).max() {
             self.reserve_slots(top + 1)?;
         }
-        let mut nodes = [Slot::ABSENT; SLOTS_MAX as usize];
+        if sets.clone().nth(FEW).is_none() {
+            self.assign_at_most::<FEW>(sets)
+        } else {
+            self.assign_at_most::<{ SLOTS_MAX as usize }>(sets)
+        }
+    }
+
+    /// What has to be kept until all of it is known is written to the stack.
+    #[inline]
+    fn assign_at_most<'a, const N: usize>(
+        &mut self,
+        sets: impl Iterator<Item = (u16, Source<'a>)> + Clone,
+    ) -> Result<(), Full> {
+        let mut nodes = [Node::ABSENT; N];
         for (at, (_, source)) in sets.clone().enumerate() {
             nodes[at] = match source {
                 Source::Scalar(value) => self.node(value)?,
@@ -105,6 +121,20 @@ impl<'s> RowMut<'s> {
         for ((slot, _), node) in sets.zip(nodes) {
             self.write(slot, node);
         }
+        Ok(())
+    }
+
+    /// Sets a field to what another field has, whatever it is.
+    ///
+    /// # Errors
+    /// [`Full`] when the slab cannot grow; the row keeps its old value.
+    #[inline]
+    pub fn copy(&mut self, from: u16, to: u16) -> Result<(), Full> {
+        if to >= self.slots() {
+            self.widen(to)?;
+        }
+        let node = self.field(from);
+        self.write(to, node);
         Ok(())
     }
 
@@ -123,7 +153,7 @@ impl<'s> RowMut<'s> {
     pub fn keep(&mut self, slots: u64) {
         for slot in 0..self.as_ref().slots() {
             if slot >= SLOTS_MAX || slots & (1 << slot) == 0 {
-                self.write(slot, Slot::ABSENT);
+                self.write(slot, Node::ABSENT);
             }
         }
     }
@@ -141,17 +171,16 @@ impl<'s> RowMut<'s> {
     /// # Errors
     /// [`Full`] when the slab cannot grow; the row is unchanged.
     pub fn rename(&mut self, from: u16, to: u16) -> Result<(), Full> {
-        let Some(node) = self.as_ref().slot(from).copied() else { return Ok(()) };
-        if node.tag == tag::ABSENT || from == to {
+        if self.slot(from).tag() == tag::ABSENT || from == to {
             return Ok(());
         }
         if to >= self.as_ref().slots() {
             self.widen(to)?;
         }
         // Read again: widening moved the row, and with it its offsets.
-        let node = self.as_ref().slot(from).copied().unwrap_or(Slot::ABSENT);
+        let node = self.slot(from);
         self.write(to, node);
-        self.write(from, Slot::ABSENT);
+        self.write(from, Node::ABSENT);
         Ok(())
     }
 
@@ -162,31 +191,36 @@ impl<'s> RowMut<'s> {
     }
 
     #[inline]
+    fn slot(&self, slot: u16) -> Node {
+        self.as_ref().slot(slot).map_or(Node::ABSENT, |slot| (*slot).into())
+    }
+
+    #[inline]
     fn header(&mut self) -> &mut RowHeader {
         // SAFETY: `at` is in the index, and the slab is borrowed exclusively.
         unsafe { &mut *self.slab.row_ptr(self.at).cast() }
     }
 
     #[inline]
-    fn write(&mut self, slot: u16, node: Slot) {
+    fn write(&mut self, slot: u16, node: Node) {
         assert!(slot < self.as_ref().slots());
-        assert!(slot < SLOTS_MAX || node.tag == tag::ABSENT, "the rest is a map");
+        assert!(slot < SLOTS_MAX || node.tag() == tag::ABSENT, "the rest is a map");
         // SAFETY: the slot is in bounds; `node` is a scalar or has offsets of
         // this row.
         unsafe {
             let slots: *mut Slot = self.slab.row_ptr(self.at).add(HEADER_BYTES).cast();
-            slots.add(usize::from(slot)).write(node);
+            node.write(slots.add(usize::from(slot)));
         }
     }
 
     #[inline]
-    fn node(&mut self, value: Scalar<'_>) -> Result<Slot, Full> {
+    fn node(&mut self, value: Scalar<'_>) -> Result<Node, Full> {
         Ok(match value {
-            Scalar::Absent => Slot::ABSENT,
-            Scalar::Null => Slot::new(tag::NULL, 0, 0),
-            Scalar::Bool(v) => Slot::new(tag::BOOL, 0, u64::from(v)),
-            Scalar::Int(v) => Slot::new(tag::INT, 0, v as u64),
-            Scalar::Float(v) => Slot::new(tag::FLOAT, 0, v.to_bits()),
+            Scalar::Absent => Node::ABSENT,
+            Scalar::Null => Node::new(tag::NULL, 0, 0),
+            Scalar::Bool(v) => Node::new(tag::BOOL, 0, u64::from(v)),
+            Scalar::Int(v) => Node::new(tag::INT, 0, v as u64),
+            Scalar::Float(v) => Node::new(tag::FLOAT, 0, v.to_bits()),
             Scalar::Number(v) => self.store(tag::NUMBER, v.as_bytes())?,
             Scalar::Str(v) => self.store(tag::STR, v.as_bytes())?,
             Scalar::Bytes(v) => self.store(tag::BYTES, v)?,
@@ -195,16 +229,17 @@ impl<'s> RowMut<'s> {
 
     /// The value of a field, to be written to another field of this row: both
     /// refer to the same bytes then, which no contiguous row does.
-    fn field(&mut self, from: u16) -> Slot {
-        let node = self.as_ref().slot(from).copied().unwrap_or(Slot::ABSENT);
-        if node.tag >= tag::STR {
+    #[inline]
+    fn field(&mut self, from: u16) -> Node {
+        let node = self.slot(from);
+        if node.tag() >= tag::STR {
             self.scatter();
         }
         node
     }
 
     #[inline]
-    fn shared(&mut self, text: Shared) -> Result<Slot, Full> {
+    fn shared(&mut self, text: Shared) -> Result<Node, Full> {
         let pos = self.slab.shared_at(text);
         // SAFETY: `at` is in the index; both addresses lie in the slab.
         let offset = unsafe {
@@ -215,13 +250,13 @@ impl<'s> RowMut<'s> {
             return self.copy_shared(pos, text.len());
         }
         self.scatter();
-        Ok(Slot::new(tag::STR, text.len() as u32, offset as u64))
+        Ok(Node::new(tag::STR, text.len() as u32, offset as u64))
     }
 
     /// The row was built or gathered after the text was interned: offsets do
     /// not point backwards, so it gets a copy.
     #[cold]
-    fn copy_shared(&mut self, from: usize, len: usize) -> Result<Slot, Full> {
+    fn copy_shared(&mut self, from: usize, len: usize) -> Result<Node, Full> {
         self.slab.reserve(len)?;
         let pos = self.slab.used;
         // SAFETY: the text ends before `used`, and `reserve` made room for the
@@ -233,7 +268,7 @@ impl<'s> RowMut<'s> {
         };
         self.slab.used = pos + align8(len);
         self.scatter();
-        Ok(Slot::new(tag::STR, len as u32, offset as u64))
+        Ok(Node::new(tag::STR, len as u32, offset as u64))
     }
 
     #[inline]
@@ -244,7 +279,7 @@ impl<'s> RowMut<'s> {
 
     /// Copies bytes behind the last row.
     #[inline]
-    fn store(&mut self, tag: u8, bytes: &[u8]) -> Result<Slot, Full> {
+    fn store(&mut self, tag: u8, bytes: &[u8]) -> Result<Node, Full> {
         self.slab.reserve(bytes.len())?;
         let pos = self.slab.used;
         // SAFETY: `reserve` made room; `at` is in the index.
@@ -255,7 +290,7 @@ impl<'s> RowMut<'s> {
         };
         self.slab.used = pos + align8(bytes.len());
         self.scatter();
-        Ok(Slot::new(tag, bytes.len() as u32, offset as u64))
+        Ok(Node::new(tag, bytes.len() as u32, offset as u64))
     }
 
     /// Gathers the row behind the last one, with slots up to `slot`.
@@ -304,10 +339,10 @@ unsafe fn gather(row: RowRef<'_>, slots: u16, to: *mut u8) -> usize {
         let node = match row.slot(at) {
             // SAFETY: the slot belongs to the row; room by the caller.
             Some(slot) => unsafe { copy.node(slot) },
-            None => Slot::ABSENT,
+            None => Node::ABSENT,
         };
         // SAFETY: inside the fixed part.
-        unsafe { to.add(HEADER_BYTES).cast::<Slot>().add(usize::from(at)).write(node) };
+        unsafe { node.write(to.add(HEADER_BYTES).cast::<Slot>().add(usize::from(at))) };
     }
     let len = copy.pad();
     let mut header = *row.header();
@@ -329,7 +364,7 @@ struct Gather {
 impl Gather {
     /// # Safety
     /// `slot` belongs to the row at `from`; room as for [`gather`].
-    unsafe fn node(&mut self, slot: &Slot) -> Slot {
+    unsafe fn node(&mut self, slot: &Slot) -> Node {
         match slot.tag {
             tag::STR | tag::BYTES | tag::NUMBER => {
                 // SAFETY: by the caller's promise.
@@ -338,7 +373,7 @@ impl Gather {
                 // SAFETY: as above.
                 unsafe { copy_short(bytes, self.to.add(at)) };
                 self.pos += bytes.len();
-                Slot::new(slot.tag, bytes.len() as u32, at as u64)
+                Node::new(slot.tag, bytes.len() as u32, at as u64)
             }
             tag::LIST | tag::MAP => {
                 // SAFETY: by the caller's promise.
@@ -350,12 +385,12 @@ impl Gather {
                     // bounded by DEPTH_MAX, so is this recursion.
                     unsafe {
                         let copy = self.node(node);
-                        self.to.add(at).cast::<Slot>().add(i).write(copy);
+                        copy.write(self.to.add(at).cast::<Slot>().add(i));
                     }
                 }
-                Slot::new(slot.tag, slot.len() as u32, at as u64)
+                Node::new(slot.tag, slot.len() as u32, at as u64)
             }
-            _ => *slot,
+            _ => (*slot).into(),
         }
     }
 

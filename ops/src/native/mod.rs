@@ -61,7 +61,7 @@ pub fn map(
         if set[..at].iter().any(|(other, _)| other == name) {
             return None;
         }
-        sets.push(map::Set::new(slot(name)?, bind(expr, schema)?)?);
+        sets.push(map::Set::new(slot(name)?, bind(expr, schema)?));
     }
     let renames = rename
         .iter()
@@ -70,7 +70,8 @@ pub fn map(
     let removes = remove.iter().map(slot).collect::<Option<Vec<_>>>()?;
     let keep = keep.iter().map(slot).collect::<Option<Vec<_>>>()?;
     let mask = keep.iter().fold(0u64, |mask, slot| mask | (1 << slot));
-    Some(Box::new(map::Map::new(sets, renames, removes, (!keep.is_empty()).then_some(mask))))
+    let keep = (!keep.is_empty()).then_some(mask);
+    Some(Box::new(map::Map::new(sets, map::Shape { renames, removes, keep })))
 }
 
 /// Sends each message to the port of the first expression that is neither

@@ -148,6 +148,10 @@ pub(crate) fn write(to: &mut Vec<u8>, value: f64) {
         return to.extend_from_slice(if value > 0.0 { b"inf" } else { b"-inf" });
     }
     let start = to.len();
+    if value.fract() == 0.0 && value.abs() < 1e14 && (value != 0.0 || value.is_sign_positive()) {
+        let _ = write!(to, "{}", value as i64);
+        return;
+    }
     let _ = write!(to, "{value:.13e}");
     let mark = to[start..].iter().position(|byte| *byte == b'e').unwrap_or(0);
     let exponent: i32 = str::from_utf8(&to[start + mark + 1..])
