@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::span::{Sources, Span, floor_char};
+use crate::span::{FileId, SourceFile, Sources, Span, floor_char};
 
 /// Whether a problem stops the daemon from running the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +97,10 @@ impl Diagnostics {
         &self.sources
     }
 
-    pub(crate) fn sources_mut(&mut self) -> &mut Sources {
-        &mut self.sources
+    /// Adds a file to point into, for example a Lua script that does not
+    /// compile.
+    pub fn add_file(&mut self, file: SourceFile) -> FileId {
+        self.sources.add(file)
     }
 
     /// Adds a problem.
@@ -238,7 +240,6 @@ pub(crate) fn nearest<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::span::SourceFile;
 
     fn over(text: &str) -> Diagnostics {
         let mut sources = Sources::default();

@@ -95,7 +95,8 @@ impl Loader {
     /// Every error of every file, with the warnings.
     pub fn load(self) -> Result<Plan, Diagnostics> {
         let cx = Context { out: Diagnostics::default(), env: &*self.env };
-        let mut run = Run { cx, daemon: None, daemon_failed: false, flows: Vec::new() };
+        let mut run =
+            Run { cx, daemon: None, daemon_failed: false, flows: Vec::new(), seen: Vec::new() };
         if let Some(path) = &self.daemon {
             run.daemon_file(path);
         }
@@ -118,6 +119,9 @@ struct Run<'e> {
     daemon: Option<(DaemonFile, PathBuf)>,
     daemon_failed: bool,
     flows: Vec<ParsedFlow>,
+    /// Files that were read, by their real paths: naming one twice, or it and
+    /// its folder, is no mistake.
+    seen: Vec<PathBuf>,
 }
 
 impl Run<'_> {
@@ -164,7 +168,7 @@ impl Run<'_> {
         // Up to the first bad byte the replaced text has the same positions.
         let bad = std::str::from_utf8(&bytes).err().map(|e| e.valid_up_to());
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let file = self.cx.out.sources_mut().add(SourceFile { name, path, text });
+        let file = self.cx.out.add_file(SourceFile { name, path, text });
         let Some(bad) = bad else { return Some(file) };
         let byte = bytes[bad];
         self.cx.push(
@@ -182,7 +186,20 @@ impl Run<'_> {
         value::parse(file, &sources.get(file)?.text, &mut self.cx.out)
     }
 
+    /// Whether the file was read before.
+    fn again(&mut self, path: &Path) -> bool {
+        let Ok(real) = path.canonicalize() else { return false };
+        let again = self.seen.contains(&real);
+        if !again {
+            self.seen.push(real);
+        }
+        again
+    }
+
     fn flow_file(&mut self, path: &Path) {
+        if self.again(path) {
+            return;
+        }
         let Some(file) = self.read(path) else { return };
         let Some(table) = self.parse(file) else { return };
         if is_daemon_file(&table) {
@@ -196,7 +213,7 @@ impl Run<'_> {
 
     fn text(&mut self, name: &str, text: &str) {
         let added = SourceFile { name: name.to_owned(), path: None, text: text.to_owned() };
-        let file = self.cx.out.sources_mut().add(added);
+        let file = self.cx.out.add_file(added);
         let Some(table) = self.parse(file) else { return };
         let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned());
         let stem = stem.unwrap_or_default();
@@ -205,6 +222,7 @@ impl Run<'_> {
 
     fn daemon_file(&mut self, path: &Path) {
         self.daemon_failed = true;
+        self.again(path);
         let Some(file) = self.read(path) else { return };
         let Some(table) = self.parse(file) else { return };
         self.daemon_table(path, file, &table);
@@ -227,13 +245,9 @@ impl Run<'_> {
     fn globs(&mut self) {
         let Some((daemon, base)) = &self.daemon else { return };
         let (globs, base) = (daemon.daemon.flows.clone(), base.clone());
-        let mut seen: Vec<PathBuf> = Vec::new();
         for pattern in &globs {
             for path in self.glob(pattern, &base) {
-                if !seen.contains(&path) {
-                    self.flow_file(&path);
-                    seen.push(path);
-                }
+                self.flow_file(&path);
             }
         }
     }

@@ -6,7 +6,7 @@
 //! rebuild a component because a comment above it grew.
 
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -141,6 +141,33 @@ impl Sources {
         }
     }
 
+    /// The place of a part of a text value, for a caret inside an expression.
+    /// The whole value, when it has escapes or came from the environment.
+    #[must_use]
+    pub fn inside(&self, text: &Spanned<String>, range: Range<usize>) -> Span {
+        let whole = text.span;
+        let part = self.slice(whole).find(text.value.as_str()).filter(|_| !text.is_empty());
+        part.map_or(whole, |at| {
+            let start = whole.start + at + range.start.min(text.len());
+            let end = whole.start + at + range.end.min(text.len());
+            Span::new(whole.file, start, end.max(start))
+        })
+    }
+
+    /// The place of a line, from 1, of a text value: what Lua says of a script.
+    #[must_use]
+    pub fn line_inside(&self, text: &Spanned<String>, line: usize) -> Span {
+        let mut start = 0;
+        for (at, content) in text.split('\n').enumerate() {
+            if at + 1 == line {
+                let indent = content.len() - content.trim_start().len();
+                return self.inside(text, start + indent..start + content.len());
+            }
+            start += content.len() + 1;
+        }
+        text.span
+    }
+
     /// `name:line:column` of `span`.
     #[must_use]
     pub fn describe(&self, span: Span) -> String {
@@ -175,6 +202,25 @@ mod tests {
         let position = sources.position(Span::new(file, at, at + 1));
         assert_eq!(position, Position { line: 2, column: 16 });
         assert_eq!(sources.describe(Span::new(file, 0, 1)), "a.toml:1:1");
+    }
+
+    #[test]
+    fn a_part_of_a_value_has_its_own_place() {
+        let mut sources = Sources::default();
+        let text = "where = \"rpm > \"\nsource = '''\nlocal x\n  y = = 1\n'''\nesc = \"a\\tb\"\n";
+        let file = sources.add(SourceFile { name: "a".into(), path: None, text: text.into() });
+        let spanned = |value: &str, raw: &str| {
+            let start = text.find(raw).unwrap();
+            Spanned::new(value.to_owned(), Span::new(file, start, start + raw.len()))
+        };
+        let expression = spanned("rpm > ", "\"rpm > \"");
+        assert_eq!(sources.slice(sources.inside(&expression, 4..5)), ">");
+        assert_eq!(sources.slice(sources.inside(&expression, 99..200)), "");
+        let script = spanned("local x\n  y = = 1\n", "'''\nlocal x\n  y = = 1\n'''");
+        assert_eq!(sources.slice(sources.line_inside(&script, 2)), "y = = 1");
+        assert_eq!(sources.line_inside(&script, 9), script.span);
+        let escaped = spanned("a\tb", "\"a\\tb\"");
+        assert_eq!(sources.inside(&escaped, 1..2), escaped.span);
     }
 
     #[test]

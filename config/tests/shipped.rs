@@ -47,8 +47,12 @@ fn the_daemon_file_brings_its_flows_with_it() {
 }
 
 #[test]
-fn a_folder_and_the_daemon_file_are_checked_together() {
-    let plan =
-        ringmain_config::load(&[folder().join("ringmain.toml"), folder().join("flows")], None);
-    assert!(plan.unwrap_or_else(|e| panic!("{e}")).flows.len() >= 4);
+fn a_file_that_is_named_twice_is_loaded_once() {
+    let daemon = folder().join("ringmain.toml");
+    let files = [folder().join("flows"), folder().join("flows/tail.toml"), daemon.clone()];
+    for daemon in [None, Some(daemon.as_path())] {
+        let plan = ringmain_config::load(&files, daemon).unwrap_or_else(|e| panic!("{e}"));
+        let count = std::fs::read_dir(folder().join("flows")).unwrap().count();
+        assert_eq!(plan.flows.len(), count);
+    }
 }

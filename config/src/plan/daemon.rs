@@ -1,5 +1,6 @@
 //! The daemon's own file.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::span::Spanned;
@@ -35,6 +36,19 @@ pub enum CoresSpec {
     Auto,
     /// `"0-3,6"`: these, ascending, each once.
     List(Vec<u16>),
+}
+
+/// As it is written in the file.
+impl fmt::Display for CoresSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::List(cores) => {
+                let cores: Vec<String> = cores.iter().map(u16::to_string).collect();
+                f.write_str(&cores.join(","))
+            }
+        }
+    }
 }
 
 /// `[api]`. The listener is an issue of the control plane.
