@@ -1,0 +1,423 @@
+//! The row of a record: prediction, complete parser, growth of the schema.
+
+use memchr::memchr;
+use ringmain_base::limits::SLOTS_MAX;
+use ringmain_slab::{BARE, RowBuilder, Scalar, Scratch, SharedSchema, Slab};
+
+use super::keys::Keys;
+use super::number::{Number, number};
+use super::rest::{Rest, too_long_for_a_slot};
+use super::shape::Shape;
+use super::string::string;
+use super::walk::{self, NO_BRACE, NO_NAME, build, colon, end, literal, skip, skip_object, space};
+use crate::refused::{Bad, Fail, bad};
+
+/// Name of the field that holds a value that is not an object.
+const VALUE: &str = "value";
+
+/// Decodes frames of JSON into rows of one flow.
+pub(crate) struct JsonRows {
+    schema: SharedSchema,
+    scratch: Scratch,
+    parts: Parts,
+}
+
+/// What the parser works with while a row is under construction.
+struct Parts {
+    keys: Keys,
+    /// Rows have a slot for the rest: some record needed it.
+    wide: bool,
+    shape: Shape,
+    unescaped: String,
+    rest: Rest,
+    /// Leads of the record at hand, while learning.
+    leads: Vec<(u32, u32, u16)>,
+    learning: bool,
+}
+
+/// Where a record is: the next byte and the next place of the shape.
+#[derive(Clone, Copy)]
+struct Place {
+    at: usize,
+    lead: usize,
+}
+
+/// Why the complete parser stopped.
+enum Stop {
+    Bad(Bad),
+    /// A name that has no slot yet, though it could have one.
+    NewName,
+    /// A name that never gets a slot, in a row without the rest's slot.
+    NeedsRest,
+}
+
+impl From<Bad> for Stop {
+    fn from(bad: Bad) -> Self {
+        Self::Bad(bad)
+    }
+}
+
+impl JsonRows {
+    pub(crate) fn new(schema: SharedSchema) -> Self {
+        let parts = Parts {
+            keys: Keys::new(schema.snapshot()),
+            wide: false,
+            shape: Shape::default(),
+            unescaped: String::new(),
+            rest: Rest::default(),
+            leads: Vec::new(),
+            learning: true,
+        };
+        Self { schema, scratch: Scratch::default(), parts }
+    }
+
+    /// Takes over fields that others have added to the schema.
+    pub(crate) fn refresh(&mut self) {
+        let snapshot = self.schema.snapshot();
+        if snapshot.version() != self.parts.keys.version() {
+            self.parts.keys = Keys::new(snapshot);
+        }
+    }
+
+    /// Decodes the line at the start of `text`, which holds whole lines. The
+    /// line's length with its line feed when it became a row.
+    ///
+    /// `Err` is the line's length without its line feed, and what is wrong.
+    #[inline]
+    pub(crate) fn line(
+        &mut self,
+        text: &str,
+        slab: &mut Slab,
+        ts: i64,
+    ) -> Result<usize, (usize, Fail)> {
+        let bytes = text.as_bytes();
+        let mut row = slab.build(self.parts.keys.version(), self.slots(), &mut self.scratch);
+        let place = self.parts.predicted(text, &mut row);
+        let end = if place.lead > self.parts.shape.len() { place.at } else { usize::MAX };
+        if bytes.get(end) == Some(&b'\n') {
+            self.parts.shape.hit();
+            return match row.finish(ts) {
+                Ok(()) => Ok(end + 1),
+                Err(_) => Err((end, Fail::Full)),
+            };
+        }
+        let len = memchr(b'\n', &bytes[place.at..]).map_or(bytes.len(), |n| place.at + n);
+        let frame = text[..len].strip_suffix('\r').unwrap_or(&text[..len]);
+        let done = match self.parts.finish_frame(frame, place, row, ts) {
+            Ok(Done::Row) => Ok(()),
+            Ok(Done::Full) => Err(Fail::Full),
+            Err(Stop::Bad(bad)) => Err(bad.into()),
+            Err(stop) => self.again(frame, slab, ts, &stop),
+        };
+        done.map(|()| len + 1).map_err(|fail| (len, fail))
+    }
+
+    /// Decodes one whole frame.
+    pub(crate) fn frame(&mut self, text: &str, slab: &mut Slab, ts: i64) -> Result<(), Fail> {
+        let mut row = slab.build(self.parts.keys.version(), self.slots(), &mut self.scratch);
+        let place = self.parts.predicted(text, &mut row);
+        match self.parts.finish_frame(text, place, row, ts) {
+            Ok(Done::Row) => Ok(()),
+            Ok(Done::Full) => Err(Fail::Full),
+            Err(Stop::Bad(bad)) => Err(bad.into()),
+            Err(stop) => self.again(text, slab, ts, &stop),
+        }
+    }
+
+    fn slots(&self) -> u16 {
+        if self.parts.wide { SLOTS_MAX + 1 } else { self.parts.keys.version() }
+    }
+
+    /// Reads a frame again after giving slots to its names.
+    #[cold]
+    fn again(&mut self, text: &str, slab: &mut Slab, ts: i64, stop: &Stop) -> Result<(), Fail> {
+        match stop {
+            Stop::NeedsRest => self.parts.wide = true,
+            _ => self.learn_names(text)?,
+        }
+        self.frame(text, slab, ts)
+    }
+
+    /// Gives slots to the names of a frame if all of it is sound.
+    fn learn_names(&mut self, text: &str) -> Result<(), Bad> {
+        let bytes = text.as_bytes();
+        let at = space(bytes, 0);
+        let mut names = Vec::new();
+        if bytes.get(at) == Some(&b'{') {
+            let close = skip_object(text, at, 0, &mut |start, _| names.push(start))?;
+            end(bytes, close)?;
+        } else {
+            end(bytes, skip(text, at, 0)?)?;
+            // No room for it: the row's only field goes to the rest.
+            let _in_rest = self.schema.intern(VALUE);
+        }
+        for start in names {
+            let (name, _) = string(text, start, &mut self.parts.unescaped)?;
+            if self.parts.keys.slot(name).is_none() {
+                // Without a free slot, it goes to the rest.
+                let _in_rest = self.schema.intern(name);
+            }
+        }
+        self.parts.keys = Keys::new(self.schema.snapshot());
+        self.parts.learning = true;
+        Ok(())
+    }
+}
+
+enum Done {
+    Row,
+    Full,
+}
+
+impl Parts {
+    /// Follows the shape as far as it is right. A `lead` beyond the shape
+    /// means that the closing brace was found; otherwise the place is where
+    /// the first field that is not as predicted has its lead.
+    #[inline(always)]
+    fn predicted(&mut self, text: &str, row: &mut RowBuilder<'_>) -> Place {
+        let bytes = text.as_bytes();
+        let mut place = Place { at: 0, lead: 0 };
+        if self.learning {
+            return place;
+        }
+        while place.lead < self.shape.len() {
+            let Some((slot, value)) = self.shape.lead(place.lead, bytes, place.at) else {
+                return place;
+            };
+            match scalar(text, value, slot, row) {
+                Some(end) => place = Place { at: end, lead: place.lead + 1 },
+                None => return place,
+            }
+        }
+        if place.lead > 0 && bytes.get(place.at) == Some(&b'}') {
+            place = Place { at: place.at + 1, lead: place.lead + 1 };
+        }
+        place
+    }
+
+    /// Reads a frame from `place` on.
+    fn finish_frame(
+        &mut self,
+        text: &str,
+        place: Place,
+        mut row: RowBuilder<'_>,
+        ts: i64,
+    ) -> Result<Done, Stop> {
+        let bytes = text.as_bytes();
+        if place.lead > self.shape.len() {
+            self.shape.hit();
+            end(bytes, place.at)?;
+            return Ok(row.finish(ts).map_or(Done::Full, |()| Done::Row));
+        }
+        let start = if place.at == 0 { space(bytes, 0) } else { 0 };
+        if place.at == 0 && bytes.get(start) != Some(&b'{') {
+            self.bare(text, start, &mut row)?;
+        } else {
+            self.rest.clear();
+            let close = self.members(text, place, &mut row)?;
+            end(bytes, close)?;
+            if !self.rest.is_empty() {
+                self.rest.build(&mut row, text, &mut self.unescaped)?;
+            }
+        }
+        Ok(row.finish(ts).map_or(Done::Full, |()| Done::Row))
+    }
+
+    /// Reads members in any order and form; where the object ends.
+    fn members(
+        &mut self,
+        text: &str,
+        mut place: Place,
+        row: &mut RowBuilder<'_>,
+    ) -> Result<usize, Stop> {
+        let bytes = text.as_bytes();
+        let mut missed = false;
+        self.leads.clear();
+        loop {
+            let start = place.at;
+            let (slot, value) = match self.shape.lead(place.lead, bytes, start) {
+                Some((slot, value)) if !self.learning => {
+                    place.lead += 1;
+                    (Some(slot), value)
+                }
+                _ => match self.name(text, start)? {
+                    Ok((slot, value)) => {
+                        missed = true;
+                        (slot, value)
+                    }
+                    Err(close) => {
+                        self.learn(bytes, missed || place.lead < self.shape.len());
+                        return Ok(close);
+                    }
+                },
+            };
+            place.at = match slot {
+                Some(slot) => {
+                    if missed {
+                        place.lead = self.shape.behind(slot, place.lead);
+                    }
+                    if self.learning {
+                        self.leads.push((start as u32, value as u32, slot));
+                    }
+                    self.value(text, value, slot, row)?
+                }
+                None => self.aside(text, value)?,
+            };
+        }
+    }
+
+    /// Reads what leads to the next value, without help from the shape: its
+    /// slot and where it stands. `Err` is the end of the object.
+    fn name(&mut self, text: &str, at: usize) -> Result<Result<(Option<u16>, usize), usize>, Stop> {
+        let bytes = text.as_bytes();
+        let mut pos = space(bytes, at);
+        // Only before the first member is nothing behind us.
+        let first = at == 0;
+        match bytes.get(pos) {
+            Some(b'{') if first => {
+                pos = space(bytes, pos + 1);
+                if bytes.get(pos) == Some(&b'}') {
+                    return Ok(Err(pos + 1));
+                }
+            }
+            Some(b',') if !first => pos = space(bytes, pos + 1),
+            Some(b'}') if !first => return Ok(Err(pos + 1)),
+            _ => return Err(Bad { at: pos, what: NO_BRACE }.into()),
+        }
+        if bytes.get(pos) != Some(&b'"') {
+            return Err(Bad { at: pos, what: NO_NAME }.into());
+        }
+        let (name, end) = string(text, pos, &mut self.unescaped)?;
+        let value = colon(bytes, end)?;
+        if let Some(slot) = self.keys.slot(name) {
+            return Ok(Ok((Some(slot), value)));
+        }
+        if self.keys.version() < SLOTS_MAX && !too_long_for_a_slot(name) {
+            return Err(Stop::NewName);
+        }
+        self.rest.push(name, value);
+        Ok(Ok((None, value)))
+    }
+
+    /// Passes over a value that goes to the rest.
+    fn aside(&self, text: &str, at: usize) -> Result<usize, Stop> {
+        if !self.wide {
+            return Err(Stop::NeedsRest);
+        }
+        Ok(skip(text, at, 1)?)
+    }
+
+    /// Reads any value into its slot; where it ends.
+    #[inline]
+    fn value(
+        &mut self,
+        text: &str,
+        at: usize,
+        slot: u16,
+        row: &mut RowBuilder<'_>,
+    ) -> Result<usize, Bad> {
+        if let Some(end) = scalar(text, at, slot, row) {
+            return Ok(end);
+        }
+        self.odd_value(text, at, 1, slot, row)
+    }
+
+    /// Reads a value that is nested, has escapes or is wrong.
+    fn odd_value(
+        &mut self,
+        text: &str,
+        at: usize,
+        depth: usize,
+        slot: u16,
+        row: &mut RowBuilder<'_>,
+    ) -> Result<usize, Bad> {
+        match text.as_bytes().get(at) {
+            Some(b'{' | b'[') => {
+                let mut tree = row.tree(slot);
+                let end = build(&mut tree, text, at, depth, &mut self.unescaped)?;
+                tree.finish();
+                Ok(end)
+            }
+            Some(b'"') => {
+                let (value, end) = string(text, at, &mut self.unescaped)?;
+                row.set_str(slot, value);
+                Ok(end)
+            }
+            Some(b'-' | b'0'..=b'9') => match number(text, at)? {
+                (Number::Text, end) => {
+                    row.set(slot, Scalar::Number(&text[at..end]));
+                    Ok(end)
+                }
+                (_, end) => Ok(end),
+            },
+            _ => bad(at, walk::NO_VALUE),
+        }
+    }
+
+    /// Reads a text that is not an object.
+    #[cold]
+    fn bare(&mut self, text: &str, at: usize, row: &mut RowBuilder<'_>) -> Result<(), Stop> {
+        row.set_flags(BARE);
+        let bytes = text.as_bytes();
+        match self.keys.slot(VALUE) {
+            Some(slot) => {
+                let close = match scalar(text, at, slot, row) {
+                    Some(end) => end,
+                    None => self.odd_value(text, at, 0, slot, row)?,
+                };
+                Ok(end(bytes, close)?)
+            }
+            None if self.keys.version() < SLOTS_MAX => Err(Stop::NewName),
+            None => {
+                end(bytes, self.aside(text, at)?)?;
+                self.rest.clear();
+                self.rest.push(VALUE, at);
+                Ok(self.rest.build(row, text, &mut self.unescaped)?)
+            }
+        }
+    }
+
+    /// Decides about the shape at the end of a record.
+    fn learn(&mut self, text: &[u8], missed: bool) {
+        if self.learning {
+            self.shape.learn(text, &self.leads);
+            self.learning = false;
+        } else if missed {
+            self.learning = self.shape.miss();
+        }
+    }
+}
+
+/// Reads a plain string, a number of 64 bits or a literal into its slot; where
+/// it ends. `None` for anything else, right or wrong.
+#[inline(always)]
+fn scalar(text: &str, at: usize, slot: u16, row: &mut RowBuilder<'_>) -> Option<usize> {
+    let bytes = text.as_bytes();
+    match bytes.get(at)? {
+        b'"' => {
+            let stop = crate::scan::string_stop(bytes, at + 1);
+            if bytes.get(stop) != Some(&b'"') {
+                return None;
+            }
+            row.set_str(slot, text.get(at + 1..stop)?);
+            Some(stop + 1)
+        }
+        b'-' | b'0'..=b'9' => match number(text, at).ok()? {
+            (Number::Int(value), end) => {
+                row.set_int(slot, value);
+                Some(end)
+            }
+            (Number::Float(value), end) => {
+                row.set_float(slot, value);
+                Some(end)
+            }
+            (Number::Text, _) => None,
+        },
+        b't' | b'f' | b'n' => {
+            let (value, end) = literal(bytes, at).ok()?;
+            row.set(slot, value);
+            Some(end)
+        }
+        _ => None,
+    }
+}

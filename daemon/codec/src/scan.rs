@@ -1,0 +1,127 @@
+//! Looking at several bytes at once, without `unsafe`: every load is a checked
+//! slice of fixed length, and what lies behind the end reads as zero.
+
+use wide::u8x16;
+
+/// The 8 bytes at `at`, little-endian.
+#[inline(always)]
+pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(chunk) => u64::from_le_bytes(*chunk),
+        None => u64::from_le_bytes(padded(bytes, at)),
+    }
+}
+
+/// The 16 bytes at `at`, little-endian.
+#[inline(always)]
+pub(crate) fn long_word(bytes: &[u8], at: usize) -> u128 {
+    match bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        Some(chunk) => u128::from_le_bytes(*chunk),
+        None => u128::from_le_bytes(padded(bytes, at)),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn padded<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut out = [0; N];
+    let tail = bytes.get(at..).unwrap_or_default();
+    let len = tail.len().min(N);
+    out[..len].copy_from_slice(&tail[..len]);
+    out
+}
+
+/// Where, from `at` on, the first byte stands that a JSON string cannot hold
+/// as it is: a quote, a backslash or a control character; or the end.
+#[inline(always)]
+pub(crate) fn string_stop(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
+        let mask = special(*chunk);
+        if mask != 0 {
+            return at + mask.trailing_zeros() as usize;
+        }
+        at += 16;
+    }
+    string_stop_short(bytes, at)
+}
+
+#[cold]
+#[inline(never)]
+fn string_stop_short(bytes: &[u8], at: usize) -> usize {
+    let tail = bytes.get(at..).unwrap_or_default();
+    at + tail.iter().position(|b| is_special(*b)).unwrap_or(tail.len())
+}
+
+/// One bit for each byte that a JSON string cannot hold as it is.
+#[inline(always)]
+pub(crate) fn special(chunk: [u8; 16]) -> u32 {
+    let bytes = u8x16::new(chunk);
+    let quote = bytes.simd_eq(u8x16::splat(b'"'));
+    let backslash = bytes.simd_eq(u8x16::splat(b'\\'));
+    let control = bytes.min(u8x16::splat(0x1f)).simd_eq(bytes);
+    (quote | backslash | control).to_bitmask()
+}
+
+#[inline(always)]
+pub(crate) fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// How many of the 8 bytes, from the first on, are ASCII digits.
+#[inline(always)]
+pub(crate) fn leading_digits(word: u64) -> usize {
+    let off = word ^ 0x3030_3030_3030_3030;
+    // A byte above 9 carries into its high bit; carries out of a byte only
+    // disturb bytes behind the first one found.
+    let stop = (off.wrapping_add(0x7676_7676_7676_7676) | off) & 0x8080_8080_8080_8080;
+    if stop == 0 { 8 } else { stop.trailing_zeros() as usize / 8 }
+}
+
+/// The value of the first `digits` (1 to 8) bytes, which are ASCII digits.
+#[inline(always)]
+pub(crate) fn digits_value(word: u64, digits: usize) -> u64 {
+    let mut v = word << (64 - 8 * digits);
+    v = (v & 0x0F0F_0F0F_0F0F_0F0F).wrapping_mul(2561) >> 8;
+    v = (v & 0x00FF_00FF_00FF_00FF).wrapping_mul(6_553_601) >> 16;
+    (v & 0x0000_FFFF_0000_FFFF).wrapping_mul(42_949_672_960_001) >> 32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_stops_at_every_special_byte_and_at_no_other() {
+        for special in 0..=255u8 {
+            for len in 0..40 {
+                let mut text = vec![b'x'; 40];
+                text[len] = special;
+                let stop = string_stop(&text, 0);
+                assert_eq!(stop, if is_special(special) { len } else { 40 }, "{special} at {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn digits_are_counted_and_read() {
+        for len in 0..=8usize {
+            for other in [b'.', b'/', b':', b',', 0, 0xff, b'e', 0xb0] {
+                let mut bytes = *b"98765432";
+                bytes[len..].fill(other);
+                let word = u64::from_le_bytes(bytes);
+                assert_eq!(leading_digits(word), len);
+                if len > 0 {
+                    let want: u64 = "98765432"[..len].parse().unwrap();
+                    assert_eq!(digits_value(word, len), want);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn behind_the_end_is_zero() {
+        assert_eq!(word(b"ab", 1), u64::from(b'b'));
+        assert_eq!(word(b"ab", 7), 0);
+        assert_eq!(long_word(b"abc", 0), 0x0063_6261);
+    }
+}
