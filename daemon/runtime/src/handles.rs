@@ -76,10 +76,6 @@ impl Handles {
             self.slots.remove(key);
         }
     }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.slots.is_full()
-    }
 }
 
 fn pack(key: Key) -> Handle {

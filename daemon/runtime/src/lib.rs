@@ -9,6 +9,7 @@
 //! Deliberately absent: what a turn does, what bytes mean, configuration.
 //! The executor (glommio) and io_uring are named nowhere outside this crate.
 
+pub mod cores;
 mod driver;
 mod handles;
 pub mod io;
@@ -18,6 +19,7 @@ mod shard;
 mod slots;
 mod sys;
 mod timers;
+pub mod uring;
 mod waker;
 mod writes;
 
@@ -25,8 +27,10 @@ pub use driver::Driver;
 pub use io::{Event, EventKind, Group, Handle, Io, Lease, OpId, Peer};
 pub use pollio::PollIo;
 pub use shard::{
-    FailureReason, Heartbeat, HeartbeatSample, IoKind, LaunchOptions, Monitor, Next, Place,
-    RuntimeError, ShardFailure, ShardThread, Stall, Supervisor, SupervisorOptions, Turn, launch,
+    FailureReason, Heartbeat, HeartbeatSample, IoKind, LaunchOptions, Monitor, Next, OnFallback,
+    Place, RuntimeError, ShardFailure, ShardThread, Stall, Supervisor, SupervisorOptions, Turn,
+    launch,
 };
 pub use sys::area::group_bytes;
+pub use uring::UringIo;
 pub use waker::Waker;

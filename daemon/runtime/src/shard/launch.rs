@@ -15,8 +15,9 @@ use ringmain_ring::Wake;
 use super::error::{FailureReason, RuntimeError, ShardFailure, panic_message};
 use super::heartbeat::{Heartbeat, HeartbeatSample, Kick, Monitor};
 use super::pace::Pace;
-use super::plain;
 use super::turn::Turn;
+use super::{executor, plain};
+use crate::cores;
 use crate::driver::Driver;
 use crate::io::Io;
 use crate::pollio::PollIo;
@@ -34,6 +35,9 @@ pub enum IoKind {
     Poll,
 }
 
+/// Told in one line why the poll driver is used instead of io_uring.
+pub type OnFallback = Box<dyn FnOnce(&str) + Send>;
+
 /// How to launch a shard.
 pub struct LaunchOptions {
     /// Name of the thread; the system shows its first 15 bytes.
@@ -47,7 +51,7 @@ pub struct LaunchOptions {
     /// The clock that all shards of the process share.
     pub clock: SystemClock,
     /// Told in one line why io_uring is not used, should it come to that.
-    pub on_fallback: Option<Box<dyn FnOnce(&str) + Send>>,
+    pub on_fallback: Option<OnFallback>,
 }
 
 impl LaunchOptions {
@@ -181,19 +185,34 @@ where
 fn shard_main<F>(
     start: Start,
     io: IoKind,
-    on_fallback: Option<Box<dyn FnOnce(&str) + Send>>,
+    on_fallback: Option<OnFallback>,
     make: F,
 ) -> Result<(), FailureReason>
 where
     F: FnOnce(&mut dyn Io, &Place) -> Box<dyn Turn>,
 {
     if let Some(core) = start.core
-        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+        && !cores::pin(core)
     {
         let _ = start.started.send(Err(RuntimeError::Core { core }));
         return Ok(());
     }
-    run_plain(&start, make)
+    if io == IoKind::Poll {
+        return run_plain(&start, make);
+    }
+    match executor::prepare(start.core, &start.waker) {
+        Ok(prepared) => executor::run(&start, prepared, make),
+        Err(refusal) if io == IoKind::Auto => {
+            if let Some(tell) = on_fallback {
+                tell(&refusal.to_string());
+            }
+            run_plain(&start, make)
+        }
+        Err(refusal) => {
+            let _ = start.started.send(Err(RuntimeError::Refused(refusal)));
+            Ok(())
+        }
+    }
 }
 
 fn run_plain<F>(start: &Start, make: F) -> Result<(), FailureReason>

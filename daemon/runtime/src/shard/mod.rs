@@ -1,6 +1,7 @@
 //! A shard's thread: launching it, pacing its turns, watching over it.
 
 mod error;
+mod executor;
 mod heartbeat;
 mod launch;
 mod pace;
@@ -10,6 +11,6 @@ mod turn;
 
 pub use error::{FailureReason, RuntimeError, ShardFailure};
 pub use heartbeat::{Heartbeat, HeartbeatSample, Monitor};
-pub use launch::{IoKind, LaunchOptions, Place, ShardThread, launch};
+pub use launch::{IoKind, LaunchOptions, OnFallback, Place, ShardThread, launch};
 pub use supervisor::{Stall, Supervisor, SupervisorOptions};
 pub use turn::{Next, Turn};
