@@ -1,0 +1,397 @@
+//! One Lua state: prelude, sandbox, limits, and the call per slab.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use mlua::chunk::ChunkMode;
+use mlua::{Function, IntoLuaMulti, LightUserData, Lua, Table, Value, ffi};
+use ringmain_base::Reason;
+use ringmain_ops::Context;
+use ringmain_slab::{SharedSchema, Slab};
+
+use crate::env::{self, Env};
+use crate::error::{CompileError, place_of};
+use crate::sandbox;
+use crate::watchdog::Watch;
+
+/// What a Lua operator may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Time per slab, per timer call and for loading.
+    pub time: Duration,
+    /// Memory of the operator's state in bytes, without compiled code.
+    pub memory_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { time: Duration::from_millis(100), memory_bytes: 64 << 20 }
+    }
+}
+
+/// What an operator has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages that an error was raised on.
+    pub errors: u64,
+    /// Messages that ran out of time.
+    pub kills: u64,
+    /// Messages that ran out of memory.
+    pub memory: u64,
+}
+
+/// One Lua state for one operator on one shard.
+pub(crate) struct Host {
+    watch: Watch,
+    lua: Lua,
+    state: *mut ffi::lua_State,
+    prelude: Table,
+    sandbox: Table,
+    /// The function called per slab, in the registry.
+    run: c_int,
+    env: Pinned,
+    counters: Counters,
+    detail: String,
+}
+
+/// The environment at a fixed address; freed after the Lua state.
+struct Pinned(NonNull<Env>);
+
+impl Pinned {
+    fn new(schema: &SharedSchema) -> Self {
+        let env = Box::into_raw(Box::new(Env::new(schema.clone())));
+        let pinned = Self(NonNull::new(env).expect("a box has an address"));
+        pinned.with(Env::park);
+        pinned
+    }
+
+    /// Lends the environment for as long as no Lua code runs.
+    fn with<R>(&self, use_it: impl FnOnce(&mut Env) -> R) -> R {
+        // SAFETY: the address came from a box that lives as long as this. Lua
+        // is only entered by `Host::call`, never in `use_it`, and `Host` is
+        // used by one thread, so nobody else holds a reference.
+        unsafe { use_it(&mut *self.0.as_ptr()) }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // SAFETY: made by `Box::into_raw`, and the Lua state is closed.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
+
+/// How a call of the loop ended.
+enum Outcome {
+    Done,
+    Failed { memory: bool },
+}
+
+impl Host {
+    /// A state without code of a user.
+    pub(crate) fn new(schema: &SharedSchema, limits: Limits) -> Result<Self, CompileError> {
+        // SAFETY: what is unsafe about it (ffi, debug, bytecode) stays behind
+        // the sandbox: user code gets a whitelisted environment and is loaded
+        // as text only.
+        let lua = unsafe { Lua::unsafe_new() };
+        let env = Pinned::new(schema);
+        Self::prepare(lua, env, limits).map_err(|error| internal(&error))
+    }
+
+    fn prepare(lua: Lua, env: Pinned, limits: Limits) -> mlua::Result<Self> {
+        let address = LightUserData(env.0.as_ptr().cast::<c_void>());
+        let state = raw_state(&lua, address)?;
+        let set_value: Function = lua.named_registry_value(SET_VALUE)?;
+        lua.load("jit.opt.start('maxtrace=4000', 'maxmcode=4096')").set_name("=setup").exec()?;
+        if !crate::self_test() {
+            // Hooks fire in interpreted code always.
+            lua.load("jit.off() jit.flush()").set_name("=setup").exec()?;
+        }
+        let calls = lua.create_table()?;
+        for (name, call) in env::calls() {
+            calls.set(name, LightUserData(call.cast_mut().cast::<c_void>()))?;
+        }
+        let null = Value::NULL;
+        let ffi_library: Value = lua.load("return require 'ffi'").eval()?;
+        let prelude: Table = lua.load(include_str!("prelude.lua")).set_name("=prelude").call((
+            ffi_library,
+            address,
+            calls,
+            set_value,
+            null,
+        ))?;
+        let sandbox = load_sandbox(&lua)?;
+        let watch = Watch::new(state, limits.time);
+        lua.set_memory_limit(limits.memory_bytes.max(lua.used_memory() + (1 << 20)))?;
+        let host = Self {
+            watch,
+            lua,
+            state,
+            prelude,
+            sandbox,
+            run: ffi::LUA_NOREF,
+            env,
+            counters: Counters::default(),
+            detail: String::new(),
+        };
+        host.tell_names()?;
+        Ok(host)
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// A member of the prelude.
+    pub(crate) fn member<V: mlua::FromLua>(&self, name: &str) -> Result<V, CompileError> {
+        self.prelude.get(name).map_err(|error| internal(&error))
+    }
+
+    pub(crate) fn lua(&self) -> &Lua {
+        &self.lua
+    }
+
+    pub(crate) fn with_env<R>(&self, use_it: impl FnOnce(&mut Env) -> R) -> R {
+        self.env.with(use_it)
+    }
+
+    /// A new environment for user code.
+    pub(crate) fn new_environment(&self) -> Result<Table, CompileError> {
+        let made = self.sandbox.get::<Function>("env").and_then(|env| env.call(()));
+        made.map_err(|error| internal(&error))
+    }
+
+    /// Compiles text, and nothing but text, without running it.
+    pub(crate) fn compile(
+        &self,
+        source: &str,
+        chunk: &str,
+        environment: Table,
+    ) -> Result<Function, CompileError> {
+        self.lua
+            .load(source)
+            .set_name(format!("={chunk}"))
+            .set_mode(ChunkMode::Text)
+            .set_environment(environment)
+            .into_function()
+            .map_err(|error| compile_error(&error))
+    }
+
+    /// Calls what was compiled, within the limits: the code of a script that
+    /// runs when it is loaded.
+    pub(crate) fn load_call<R: mlua::FromLuaMulti>(
+        &self,
+        function: &Function,
+        arguments: impl IntoLuaMulti,
+    ) -> Result<R, CompileError> {
+        let (result, late) = self.watch.guard(|| function.call(arguments));
+        match result {
+            Ok(value) if !late => Ok(value),
+            Ok(_) => Err(CompileError::new("loading ran out of its time", 1, 1)),
+            Err(error) => Err(compile_error(&error)),
+        }
+    }
+
+    /// Makes the loop over slabs that calls `process`.
+    pub(crate) fn install(&mut self, kind: &str, process: Function) -> Result<(), CompileError> {
+        let made = self.prelude.get::<Function>("loop").and_then(|make| {
+            let run: Function = make.call((kind, process))?;
+            // SAFETY: takes the one argument from the stack.
+            let reference = unsafe {
+                let mut reference = ffi::LUA_NOREF;
+                self.lua.exec_raw::<()>(run, |state| {
+                    reference = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+                })?;
+                reference
+            };
+            Ok(reference)
+        });
+        let old = std::mem::replace(&mut self.run, made.map_err(|error| internal(&error))?);
+        if old != ffi::LUA_NOREF {
+            // SAFETY: the reference is ours, and releasing it raises no error.
+            unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, old) };
+        }
+        Ok(())
+    }
+
+    /// Takes over names that the flow has got meanwhile.
+    fn tell_names(&self) -> mlua::Result<()> {
+        let names = self.with_env(|env| {
+            env.refresh();
+            env.names().clone()
+        });
+        let list = self.lua.create_sequence_from(names.names().iter().map(|name| &**name))?;
+        self.prelude.get::<Function>("refresh")?.call(list)
+    }
+
+    /// Runs the loop over a slab. Messages that fail are refused as they came,
+    /// and the loop goes on behind them.
+    pub(crate) fn process(
+        &mut self,
+        slab: &mut Slab,
+        cx: &mut Context<'_>,
+        explain: &dyn Fn(&str, &mut String),
+    ) {
+        if slab.is_empty() {
+            return;
+        }
+        if self.with_env(Env::refresh) && self.tell_names().is_err() {
+            // Out of memory: the names stay unknown until the next slab.
+            let _ = self.lua.gc_collect();
+        }
+        let (slab_ptr, ports) = (std::ptr::from_mut(slab), std::ptr::from_mut(cx.ports));
+        self.with_env(|env| env.begin(slab_ptr, ports));
+        loop {
+            let (outcome, late) = self.call();
+            let Outcome::Failed { memory } = outcome else { break };
+            let (at, kept) = self.with_env(|env| env.progress());
+            let rows = self.with_env(|env| env.rows());
+            if at >= rows {
+                // The limit struck between the last message and the end.
+                break;
+            }
+            let full = self.with_env(|env| {
+                env.restore(at);
+                env.take_full()
+            });
+            let reason = if late || memory {
+                Reason::Limit
+            } else if full {
+                Reason::Memory
+            } else {
+                Reason::Script
+            };
+            self.count(late, memory);
+            let mut text = String::new();
+            if late || memory {
+                text.push_str(&self.detail);
+            } else {
+                explain(&self.detail, &mut text);
+            }
+            // SAFETY: `begin` was given this slab, and between calls nobody
+            // else uses it.
+            cx.refuse.refuse(unsafe { (*slab_ptr).row(at) }, reason, &text);
+            if memory {
+                let _ = self.lua.gc_collect();
+            }
+            self.with_env(|env| env.reach(at + 1, kept));
+        }
+        let (_, kept) = self.with_env(|env| env.progress());
+        self.with_env(Env::park);
+        // SAFETY: as above. The loop wrote to the first `kept` entries nothing
+        // but entries of this index, in order.
+        unsafe {
+            let used = (*slab_ptr).used();
+            (*slab_ptr).set_raw(kept, used);
+        }
+    }
+
+    fn count(&mut self, late: bool, memory: bool) {
+        let counters = &mut self.counters;
+        if late {
+            counters.kills += 1;
+        } else if memory {
+            counters.memory += 1;
+        } else {
+            counters.errors += 1;
+        }
+    }
+
+    /// One protected call of the loop; the error's text is in `detail`. True
+    /// if it ran out of time.
+    fn call(&mut self) -> (Outcome, bool) {
+        let (state, run) = (self.state, self.run);
+        // SAFETY: the state is alive, its stack has the places that
+        // `raw_state` asked for, and nothing outside the protected call raises
+        // an error.
+        let (status, late) = self.watch.guard(|| unsafe {
+            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, run as _);
+            ffi::lua_pcall(state, 0, 2, 0)
+        });
+        // SAFETY: a failed call leaves the error, any other two results.
+        let outcome = unsafe {
+            let failed = status != ffi::LUA_OK || ffi::lua_toboolean(state, -2) != 0;
+            let outcome = if failed {
+                describe(state, &mut self.detail);
+                let memory = status == ffi::LUA_ERRMEM || self.detail == "not enough memory";
+                Outcome::Failed { memory }
+            } else {
+                Outcome::Done
+            };
+            ffi::lua_settop(state, if status == ffi::LUA_OK { -3 } else { -2 });
+            outcome
+        };
+        (outcome, late)
+    }
+}
+
+const SET_VALUE: &str = "ringmain_set_value";
+
+/// The address of the state, with room on its stack; leaves `set_value` in the
+/// registry.
+fn raw_state(lua: &Lua, env: LightUserData) -> mlua::Result<*mut ffi::lua_State> {
+    let mut main = std::ptr::null_mut();
+    // SAFETY: in protected mode, with room for what is pushed.
+    let set_value: Function = unsafe {
+        lua.exec_raw(env, |state| {
+            ffi::luaL_checkstack(state, 16, std::ptr::null());
+            main = state;
+            ffi::lua_pushcclosure(state, crate::tree::set_value, 1);
+        })?
+    };
+    lua.set_named_registry_value(SET_VALUE, set_value)?;
+    Ok(main)
+}
+
+fn load_sandbox(lua: &Lua) -> mlua::Result<Table> {
+    let limits = lua.create_table()?;
+    limits.set("rep_bytes", sandbox::REP_BYTES_MAX)?;
+    limits.set("null", Value::NULL)?;
+    limits.set("base", lua.create_sequence_from(sandbox::BASE.iter().copied())?)?;
+    let libraries = lua.create_table()?;
+    for (name, members) in sandbox::LIBRARIES {
+        libraries.set(*name, lua.create_sequence_from(members.iter().copied())?)?;
+    }
+    limits.set("libraries", libraries)?;
+    lua.load(include_str!("sandbox.lua")).set_name("=sandbox").call(limits)
+}
+
+/// Writes the error on top of the stack to `detail`.
+///
+/// # Safety
+/// There is one.
+unsafe fn describe(state: *mut ffi::lua_State, detail: &mut String) {
+    detail.clear();
+    // SAFETY: by the caller's promise; strings are not converted.
+    unsafe {
+        match ffi::lua_type(state, -1) {
+            ffi::LUA_TSTRING => {
+                let mut len = 0;
+                let bytes = ffi::lua_tolstring(state, -1, &mut len);
+                let bytes = std::slice::from_raw_parts(bytes.cast(), len);
+                detail.push_str(&String::from_utf8_lossy(bytes));
+            }
+            ffi::LUA_TNIL => detail.push_str("an error without a message"),
+            _ => detail.push_str("an error whose message is not text"),
+        }
+    }
+}
+
+/// A failure that no user's code causes.
+fn internal(error: &mlua::Error) -> CompileError {
+    CompileError::new(format!("the Lua state cannot be made: {error}"), 1, 1)
+}
+
+fn compile_error(error: &mlua::Error) -> CompileError {
+    let text = match error {
+        mlua::Error::SyntaxError { message, .. } | mlua::Error::RuntimeError(message) => {
+            message.clone()
+        }
+        mlua::Error::CallbackError { cause, .. } => cause.to_string(),
+        mlua::Error::MemoryError(_) => "loading ran out of memory".to_owned(),
+        other => other.to_string(),
+    };
+    let text = text.split("\nstack traceback:").next().unwrap_or_default();
+    place_of(text)
+}

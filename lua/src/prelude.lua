@@ -1,0 +1,501 @@
+-- The cursor over rows, and the loops over slabs. Runs with ffi, which no
+-- user's code ever sees: it gets `msg`, a Lua table without a metatable to
+-- reach, whose fields are read here, in place in the slab.
+--
+-- The structures equal those of daemon/slab/src/layout.rs and of Desc in
+-- env.rs. Lua only reads rows; every write is a call into env.rs, which keeps
+-- the invariants of the slab.
+--
+-- All numbers are below 2^31 (SLAB_BYTES_MAX is 2^28), so they are declared
+-- signed: LuaJIT keeps them in integer registers. A slot's tag is read with
+-- the reserved bytes behind it, which are zero.
+local ffi, env_pointer, calls, set_value, null = ...
+
+ffi.cdef [[
+typedef struct {
+  int32_t tag, len;
+  union { double f; int64_t i; int32_t off; };
+} rm_slot;
+typedef struct {
+  int32_t len;
+  uint16_t version, slots;
+  int32_t flags, key_hash;
+  int64_t ts;
+  rm_slot s[65];
+} rm_row;
+typedef struct {
+  uint8_t *data;
+  int32_t *index;
+  rm_row *row;
+  double pos;
+  int32_t first, kept, rows, call, slot;
+  int32_t taken;
+} rm_desc;
+]]
+
+local D = ffi.cast("rm_desc *", env_pointer)
+local E = ffi.cast("void *", env_pointer)
+local function call_of(name, ctype) return ffi.cast(ctype, calls[name]) end
+local C_num = call_of("set_num", "int32_t (*)(void *, int32_t, double)")
+local C_int = call_of("set_int", "int32_t (*)(void *, int32_t, int64_t)")
+local C_bool = call_of("set_bool", "int32_t (*)(void *, int32_t, int32_t)")
+local C_str = call_of("set_str", "int32_t (*)(void *, int32_t, const void *, int32_t)")
+local C_none = call_of("set_none", "int32_t (*)(void *, int32_t, int32_t)")
+local C_resolve = call_of("resolve", "int32_t (*)(void *, const void *, int32_t)")
+local C_intern = call_of("intern", "int32_t (*)(void *, const void *, int32_t)")
+local C_rename = call_of("rename", "int32_t (*)(void *, int32_t, int32_t)")
+local C_keep = call_of("keep", "int32_t (*)(void *)")
+local C_route = call_of("route", "int32_t (*)(void *, int32_t)")
+local C_parse = call_of("parse", "double (*)(const void *, int32_t)")
+
+local cast, new, istype, copy_string = ffi.cast, ffi.new, ffi.istype, ffi.string
+local type, error, pcall, rawequal, setmetatable = type, error, pcall, rawequal, setmetatable
+local tonumber, tostring, next, concat = tonumber, tostring, next, table.concat
+local row_p = ffi.typeof("rm_row *")
+local slot_p = ffi.typeof("const rm_slot *")
+local bytes_p = ffi.typeof("const uint8_t *")
+local int64 = ffi.typeof("int64_t")
+
+local NULL, BOOL, INT, FLOAT, STR, BYTES, NUMBER, LIST, MAP = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local SLOTS_MAX = 64
+
+-- Numbers in FIELD beyond every slot, so that the test "is it a slot of this
+-- row" finds them without a test of their own.
+local REST, TS, KEY, METHOD = 1000, 1001, 1002, 1003
+
+-- Name -> slot. What is missing is asked from Rust once. MEMBER is the same
+-- for `msg`, where some names mean something else.
+local FIELD, MEMBER, FIELDS_ASKED = {}, {}, 0
+-- Slot -> name, from 0.
+local NAMES = {}
+-- Fields of the flow's partition key, for msg.key.
+local KEYS = {}
+
+local CODES = {
+  "there is no message outside of the call that it was given to",
+  "the message outgrew the memory of [shards] memory",
+  "a field's name is UTF-8 of at most 1024 bytes",
+  "cannot store this value in a message",
+  "a value is nested too deep",
+  "a table is either a list (1 to n without gaps) or a map with text keys",
+  "no such port",
+}
+
+---------------------------------------------------------------- nested values
+-- A proxy of a list or a map is an empty table; what it stands for is kept
+-- aside, where its holder cannot reach it. It is good for its message only:
+-- pos and call name the message.
+local NODES = setmetatable({}, { __mode = "k" })
+local NODE = { __metatable = false }
+
+local function node_of(row, s)
+  local proxy = setmetatable({}, NODE)
+  NODES[proxy] = {
+    base = tonumber(cast("intptr_t", row) - cast("intptr_t", D.data)),
+    off = s.off, len = s.len, tag = s.tag, pos = D.pos, call = D.call,
+  }
+  return proxy
+end
+
+local function value_of(row, s)
+  local t = s.tag
+  if t == STR or t == BYTES then return copy_string(cast(bytes_p, row) + s.off, s.len)
+  elseif t == INT then return tonumber(s.i)
+  elseif t == FLOAT then return s.f
+  elseif t == BOOL then return s.i ~= 0
+  elseif t == NUMBER then return C_parse(cast(bytes_p, row) + s.off, s.len)
+  elseif t == LIST or t == MAP then return node_of(row, s)
+  end
+  return nil
+end
+
+local function node(proxy, level)
+  local n = NODES[proxy]
+  if n.pos ~= D.pos or n.call ~= D.call then error("a nested value is valid only during the call for its message", level) end
+  local row = cast(row_p, D.data + n.base)
+  return n, row, cast(slot_p, cast(bytes_p, row) + n.off)
+end
+
+-- Of two entries with one name the last counts, as in every JSON reader.
+local function find(row, nodes, count, name)
+  for i = count - 1, 0, -1 do
+    local key = nodes[2 * i]
+    if key.len == #name and copy_string(cast(bytes_p, row) + key.off, key.len) == name then
+      return nodes[2 * i + 1]
+    end
+  end
+end
+
+function NODE.__index(proxy, k)
+  local n, row, nodes = node(proxy, 3)
+  if n.tag == LIST then
+    if type(k) ~= "number" or k < 1 or k > n.len or k % 1 ~= 0 then return nil end
+    return value_of(row, nodes[k - 1])
+  end
+  if type(k) ~= "string" then return nil end
+  local s = find(row, nodes, n.len, k)
+  if s ~= nil then return value_of(row, s) end
+end
+function NODE.__newindex() error("a nested value is assigned whole: msg.field = { ... }", 2) end
+function NODE.__len(proxy) return node(proxy, 3).len end
+
+function NODE.__pairs(proxy)
+  local at = 0
+  return function()
+    local n, row, nodes = node(proxy, 2)
+    if at >= n.len then return nil end
+    at = at + 1
+    if n.tag == LIST then return at, value_of(row, nodes[at - 1]) end
+    local key = nodes[2 * at - 2]
+    return copy_string(cast(bytes_p, row) + key.off, key.len), value_of(row, nodes[2 * at - 1])
+  end
+end
+
+-- A plain table of a slot. Null becomes `null` in lists, where it has a place
+-- to keep, and in maps where the copy is to be written back.
+local detach
+local function detach_node(row, s, nulls)
+  local nodes, t = cast(slot_p, cast(bytes_p, row) + s.off), {}
+  if s.tag == LIST then
+    for i = 1, s.len do
+      local v = detach(row, nodes[i - 1], true)
+      t[i] = v
+    end
+  else
+    for i = 0, s.len - 1 do
+      local key = nodes[2 * i]
+      t[copy_string(cast(bytes_p, row) + key.off, key.len)] = detach(row, nodes[2 * i + 1], nulls)
+    end
+  end
+  return t
+end
+function detach(row, s, nulls)
+  local t = s.tag
+  if t == LIST or t == MAP then return detach_node(row, s, nulls) end
+  if t == NULL and nulls then return null end
+  return value_of(row, s)
+end
+
+local function detach_proxy(proxy)
+  local n, row = node(proxy, 4)
+  local s = new("rm_slot")
+  s.tag, s.len, s.off = n.tag, n.len, n.off
+  return detach_node(row, s, true)
+end
+
+-- A table to be stored: proxies in it become plain tables. What is nested too
+-- deep (it may contain itself) stays as it is; Rust refuses it.
+local function storable(v, depth)
+  if NODES[v] then return detach_proxy(v) end
+  local t = v
+  for k, e in next, v do
+    if type(e) == "table" and depth < 130 then
+      local s = storable(e, depth + 1)
+      if s ~= e then
+        if t == v then
+          t = {}
+          for k2, e2 in next, v do t[k2] = e2 end
+        end
+        t[k] = s
+      end
+    end
+  end
+  return t
+end
+
+---------------------------------------------------------------- reading
+local msg, fields
+local METHODS = {}
+
+local function rest_of(row)
+  if row.slots > SLOTS_MAX and row.s[SLOTS_MAX].tag == MAP then return row.s[SLOTS_MAX] end
+end
+local function get_rest(row, k)
+  local rest = rest_of(row)
+  if rest == nil then return nil end
+  local s = find(row, cast(slot_p, cast(bytes_p, row) + rest.off), rest.len, k)
+  if s ~= nil then return value_of(row, s) end
+end
+
+-- Which names the schema knows may change; what is cached for the others is
+-- thrown away when it has (see `refresh`) or when it is too much.
+local ASKED = {}
+local function know(k, id)
+  FIELD[k] = id
+  if MEMBER[k] == nil or MEMBER[k] <= REST then MEMBER[k] = id end
+end
+local function forget()
+  for k in next, ASKED do know(k, nil) end
+  ASKED, FIELDS_ASKED = {}, 0
+end
+local function ask(k)
+  local id = C_resolve(E, k, #k)
+  if id < 0 then id = REST end
+  if FIELDS_ASKED >= 4096 then
+    forget()
+  end
+  FIELDS_ASKED = FIELDS_ASKED + 1
+  ASKED[k] = true
+  know(k, id)
+  return id
+end
+
+local function get_slow(k)
+  if type(k) ~= "string" then return nil end
+  local id = FIELD[k] or ask(k)
+  local row = D.row
+  if id < row.slots then return value_of(row, row.s[id]) end
+  if id == REST then return get_rest(row, k) end
+  return nil
+end
+
+local function field_get(_, k)
+  local id = FIELD[k]
+  if id == nil then return get_slow(k) end
+  local row = D.row
+  if id >= row.slots then
+    if id == REST and row.slots > SLOTS_MAX then return get_rest(row, k) end
+    return nil
+  end
+  local s = row.s[id]
+  local t = s.tag
+  if t == FLOAT then return s.f
+  elseif t == STR then return copy_string(cast(bytes_p, row) + s.off, s.len)
+  elseif t == INT then return tonumber(s.i)
+  elseif t == BOOL then return s.i ~= 0
+  elseif t <= NULL then return nil
+  end
+  return value_of(row, s)
+end
+
+-- What `msg` knows besides the fields. The methods win over fields of their
+-- names (msg:get reads those); ts and key are the message's fields where it has
+-- them, and its envelope where not.
+local function special(k, id)
+  if id == METHOD then return METHODS[k] end
+  local v = get_slow(k)
+  if v ~= nil then return v end
+  if id == TS then return tonumber(D.row.ts) end
+  if #KEYS <= 1 then return KEYS[1] and get_slow(KEYS[1]) end
+  local parts = {}
+  for i = 1, #KEYS do parts[i] = tostring(get_slow(KEYS[i])) end
+  return concat(parts, ":")
+end
+
+-- The same as field_get but for the special names: written out, because a
+-- call more would be one more trace to link.
+local function msg_get(_, k)
+  local id = MEMBER[k]
+  if id == nil then return get_slow(k) end
+  local row = D.row
+  if id >= row.slots then
+    if id > REST then return special(k, id) end
+    if id == REST and row.slots > SLOTS_MAX then return get_rest(row, k) end
+    return nil
+  end
+  local s = row.s[id]
+  local t = s.tag
+  if t == FLOAT then return s.f
+  elseif t == STR then return copy_string(cast(bytes_p, row) + s.off, s.len)
+  elseif t == INT then return tonumber(s.i)
+  elseif t == BOOL then return s.i ~= 0
+  elseif t <= NULL then return nil
+  end
+  return value_of(row, s)
+end
+
+---------------------------------------------------------------- writing
+-- The slot of a field that is to be written, REST when the schema is full, or
+-- a negative code.
+local function slot_to_write(k)
+  local id = FIELD[k]
+  if id and id < SLOTS_MAX then return id end
+  if type(k) ~= "string" then return -3 end
+  id = C_intern(E, k, #k)
+  if id == -2 then return -3 end
+  if id < 0 then return REST end
+  know(k, id)
+  NAMES[id] = k
+  return id
+end
+
+-- Returns a code.
+local function set_slow(id, k, v)
+  local t = type(v)
+  if t == "table" then
+    if rawequal(v, msg) or rawequal(v, fields) then return 4 end
+    v = storable(v, 1)
+  elseif t == "cdata" then
+    if not istype(int64, v) then return 4 end
+    if id ~= REST then return C_int(E, id, v) end
+    v = tonumber(v)
+  elseif v == null then
+    if id ~= REST then return C_none(E, id, NULL) end
+  elseif v ~= nil and t ~= "number" and t ~= "string" and t ~= "boolean" then
+    return 4
+  end
+  return set_value(id == REST and -1 or id, k, v)
+end
+
+local function set(_, k, v)
+  local id, code = FIELD[k]
+  if id == nil or id >= SLOTS_MAX then id = slot_to_write(k) end
+  local t = type(v)
+  if id < 0 then code = -id
+  elseif id == REST then code = set_slow(id, k, v)
+  elseif t == "string" then code = C_str(E, id, v, #v)
+  elseif t == "number" then code = C_num(E, id, v)
+  elseif t == "boolean" then code = C_bool(E, id, v and 1 or 0)
+  elseif v == nil then code = C_none(E, id, 0)
+  else code = set_slow(id, k, v)
+  end
+  if code ~= 0 then error(CODES[code], 2) end
+end
+
+---------------------------------------------------------------- methods
+local parts = require("string.buffer").new(4096)
+function METHODS.put(_, k, ...)
+  local id, code = slot_to_write(k)
+  parts:reset():put(...)
+  if id < 0 then code = -id
+  elseif id == REST then code = set_slow(id, k, parts:tostring())
+  else
+    local p, n = parts:ref()
+    code = C_str(E, id, p, n)
+  end
+  if code ~= 0 then error(CODES[code], 2) end
+end
+
+function METHODS.get(_, k) return field_get(nil, k) end
+function METHODS.ts_int64() return D.row.ts end
+
+function METHODS.fields()
+  local pos, call, at, rest_at = D.pos, D.call, -1, -1
+  return function()
+    if pos ~= D.pos or call ~= D.call then error("msg:fields() is valid only during the call for its message", 2) end
+    local row = D.row
+    local last = row.slots < SLOTS_MAX and row.slots - 1 or SLOTS_MAX - 1
+    while at < last do
+      at = at + 1
+      local s = row.s[at]
+      if s.tag > NULL and NAMES[at] then return NAMES[at], value_of(row, s) end
+    end
+    local rest = rest_of(row)
+    if rest == nil then return nil end
+    local nodes = cast(slot_p, cast(bytes_p, row) + rest.off)
+    while rest_at < rest.len - 1 do
+      rest_at = rest_at + 1
+      local key, s = nodes[2 * rest_at], nodes[2 * rest_at + 1]
+      if s.tag > NULL then return copy_string(cast(bytes_p, row) + key.off, key.len), value_of(row, s) end
+    end
+  end
+end
+
+function METHODS.copy()
+  local t, row = {}, D.row
+  for at = 0, row.slots - 1 do
+    local s = row.s[at]
+    if at < SLOTS_MAX and s.tag > NULL and NAMES[at] then t[NAMES[at]] = detach(row, s) end
+  end
+  local rest = rest_of(row)
+  if rest ~= nil then
+    for k, v in next, detach_node(row, rest) do t[k] = v end
+  end
+  return t
+end
+
+for name in next, METHODS do MEMBER[name] = METHOD end
+MEMBER.ts, MEMBER.key = TS, KEY
+
+msg = setmetatable({}, {
+  __index = msg_get, __newindex = set, __pairs = METHODS.fields, __metatable = false,
+})
+fields = setmetatable({}, {
+  __index = field_get,
+  __newindex = function() error("an expression cannot assign a field", 2) end,
+  __metatable = false,
+})
+
+local M = { msg = msg, fields = fields }
+
+---------------------------------------------------------------- the loops
+-- One per kind, each a function of its own, so that it has its own traces.
+-- pos = row number * 2^26 + rows kept before it: one store, so that wherever a
+-- limit strikes, Rust knows which row was being processed and which are kept.
+local LOOP = [[
+local D, msg, process, pcall, cast, row_p, rawequal, replace, C_route = ...
+return function()
+  local kept, rows = D.kept, D.rows
+  for i = D.first, rows - 1 do
+    D.pos = i * 67108864 + kept
+    D.row = cast(row_p, D.data + D.index[-i])
+    local ok, r = pcall(process, msg)
+    if not ok then return true, r end
+    KEEP
+  end
+  D.pos = rows * 67108864 + kept
+  return false
+end]]
+local KEEP = "D.index[-kept] = D.index[-i]; kept = kept + 1"
+local KINDS = {
+  filter = "if r then " .. KEEP .. " end",
+  map = KEEP,
+  route = [[
+    if r == 0 then ]] .. KEEP .. [[
+    elseif r then
+      local code = C_route(D, r - 1)
+      if code ~= 0 then return true, "the slab of a port cannot grow" end
+    end]],
+  script = [[
+    if r then
+      if rawequal(r, msg) then ]] .. KEEP .. [[
+      else
+        local ok, why = pcall(replace, r)
+        if not ok then return true, why end
+        ]] .. KEEP .. [[
+      end
+    end]],
+}
+
+local function replace(r)
+  if type(r) ~= "table" then error("an operator returns msg, a table, or nil, and not a " .. type(r), 0) end
+  local code = set_value(-2, "", storable(r, 1))
+  if code ~= 0 then error(CODES[code], 0) end
+end
+
+function M.loop(kind, process)
+  local source = LOOP:gsub("KEEP", function() return KINDS[kind] end, 1)
+  return loadstring(source, "=loop")(
+    D, kind == "script" and msg or fields, process, pcall, cast, row_p, rawequal, replace, C_route)
+end
+
+---------------------------------------------------------------- for operators made of expressions
+M.set = set
+function M.rename(from, to)
+  local a, b = slot_to_write(from), slot_to_write(to)
+  if a == REST or b == REST then
+    local v = field_get(nil, from)
+    if v == nil then return end
+    set(nil, to, v)
+    set(nil, from, nil)
+    return
+  end
+  local code = C_rename(E, a, b)
+  if code ~= 0 then error(CODES[code], 2) end
+end
+function M.keep()
+  local code = C_keep(E)
+  if code ~= 0 then error(CODES[code], 2) end
+end
+M.intern = slot_to_write
+
+-- Called by Rust when the schema has grown.
+function M.refresh(names)
+  forget()
+  for i = 1, #names do
+    NAMES[i - 1] = names[i]
+    know(names[i], i - 1)
+  end
+end
+function M.keys(names) KEYS = names end
+return M

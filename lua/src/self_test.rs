@@ -1,0 +1,29 @@
+//! Whether this build stops compiled code: decided once, by trying.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use mlua::{Lua, ffi};
+
+use crate::watchdog::Watch;
+
+/// Whether hooks fire inside compiled code. Where they do not
+/// (`.cargo/config.toml` was not used), Lua runs interpreted: some ten times
+/// slower, but within its limits.
+pub fn self_test() -> bool {
+    static RESULT: OnceLock<bool> = OnceLock::new();
+    *RESULT.get_or_init(|| try_it().unwrap_or(false))
+}
+
+/// A loop that ends by itself, if late, when nothing stops it.
+fn try_it() -> mlua::Result<bool> {
+    // SAFETY: runs nothing but the line below.
+    let lua = unsafe { Lua::unsafe_new() };
+    let mut state: *mut ffi::lua_State = std::ptr::null_mut();
+    // SAFETY: reads the address only.
+    unsafe { lua.exec_raw::<()>((), |main| state = main)? };
+    let spin = lua.load("for i = 1, 4e8 do end").set_name("=self test").into_function()?;
+    let watch = Watch::new(state, Duration::from_millis(1));
+    let (result, late) = watch.guard(|| spin.call::<()>(()));
+    Ok(late && result.is_err())
+}

@@ -1,0 +1,115 @@
+//! A slab, an operator, and what comes of them.
+#![allow(dead_code)]
+
+use ringmain_base::{Now, Reason};
+use ringmain_ops::{Context, Operator, Refuse};
+use ringmain_slab::{Budget, RowRef, Scalar, Scratch, SharedSchema, Slab, ValueRef};
+
+/// Fields of a message.
+pub type Fields<'a> = &'a [(&'a str, Scalar<'a>)];
+
+pub fn budget() -> Budget {
+    Budget::new(64 << 20)
+}
+
+/// A slab of the standard size.
+pub fn slab() -> Slab {
+    Slab::new(64 << 10, &budget())
+}
+
+/// Appends a message whose row has all slots of the schema.
+pub fn push(slab: &mut Slab, schema: &SharedSchema, ts: i64, fields: Fields<'_>) {
+    let slots: Vec<u16> =
+        fields.iter().map(|(name, _)| schema.intern(name).expect("a slot is left")).collect();
+    let version = schema.snapshot().version();
+    let mut scratch = Scratch::default();
+    let mut row = slab.build(version, version, &mut scratch);
+    for (slot, (_, value)) in slots.iter().zip(fields) {
+        row.set(*slot, *value);
+    }
+    row.finish(ts).expect("the slab has room");
+}
+
+/// A slab of messages.
+pub fn slab_of(schema: &SharedSchema, messages: &[Fields<'_>]) -> Slab {
+    let mut slab = slab();
+    for (at, fields) in messages.iter().enumerate() {
+        push(&mut slab, schema, at as i64, fields);
+    }
+    slab
+}
+
+/// What was refused.
+#[derive(Debug, Default)]
+pub struct Dead {
+    pub letters: Vec<(String, Reason, String)>,
+    pub schema: SharedSchema,
+}
+
+impl Refuse for Dead {
+    fn refuse(&mut self, row: RowRef<'_>, reason: Reason, detail: &str) {
+        self.letters.push((show(row, &self.schema), reason, detail.to_owned()));
+    }
+}
+
+/// The outcome of one call.
+#[derive(Debug)]
+pub struct Outcome {
+    pub rows: Vec<String>,
+    pub ports: Vec<Vec<String>>,
+    pub dead: Vec<(String, Reason, String)>,
+}
+
+/// Gives the operator a slab.
+pub fn run(operator: &mut dyn Operator, slab: &mut Slab, schema: &SharedSchema) -> Outcome {
+    let count = operator.ports().len();
+    let mut ports: Vec<Slab> = (0..count).map(|_| Slab::new(1024, &budget())).collect();
+    let mut dead = Dead { schema: schema.clone(), ..Dead::default() };
+    let now = Now { mono_us: 5, wall_us: 1_000_000 };
+    let mut cx = Context { now, refuse: &mut dead, ports: &mut ports };
+    operator.process(slab, &mut cx);
+    Outcome {
+        rows: slab.rows().map(|row| show(row, schema)).collect(),
+        ports: ports.iter().map(|p| p.rows().map(|row| show(row, schema)).collect()).collect(),
+        dead: dead.letters,
+    }
+}
+
+/// A message as text: `name=value` by slot, then the rest.
+pub fn show(row: RowRef<'_>, schema: &SharedSchema) -> String {
+    let names = schema.snapshot();
+    let mut parts = Vec::new();
+    for slot in 0..row.slots().min(64) {
+        let value = row.get(slot);
+        if !matches!(value, ValueRef::Absent) {
+            parts.push(format!("{}={}", names.name(slot).unwrap_or("?"), show_value(value)));
+        }
+    }
+    for (name, value) in row.rest().into_iter().flat_map(|rest| rest.iter()) {
+        parts.push(format!("+{name}={}", show_value(value)));
+    }
+    parts.join(" ")
+}
+
+fn show_value(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Absent => "absent".into(),
+        ValueRef::Null => "null".into(),
+        ValueRef::Bool(v) => v.to_string(),
+        ValueRef::Int(v) => v.to_string(),
+        ValueRef::Float(v) => format!("{v:?}"),
+        ValueRef::Number(v) => format!("#{v}"),
+        ValueRef::Str(v) => format!("{v:?}"),
+        ValueRef::Bytes(v) => format!("b{v:?}"),
+        ValueRef::List(list) => {
+            let parts: Vec<String> = list.iter().map(show_value).collect();
+            format!("[{}]", parts.join(","))
+        }
+        ValueRef::Map(map) => {
+            let mut parts: Vec<String> =
+                map.iter().map(|(name, value)| format!("{name}:{}", show_value(value))).collect();
+            parts.sort();
+            format!("{{{}}}", parts.join(","))
+        }
+    }
+}
