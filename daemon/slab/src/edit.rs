@@ -305,6 +305,7 @@ impl<'s> RowMut<'s> {
         unsafe {
             let row = RowRef::from_ptr(self.slab.row_ptr(self.at));
             let len = gather(row, slot + 1, self.slab.data().add(offset));
+            debug_assert!(len <= align8(bound));
             self.slab.used = offset + len;
             self.slab.set_row(self.at, offset);
         }
@@ -320,6 +321,7 @@ pub(crate) fn gather_append(slab: &mut Inner, row: RowRef<'_>, slots: u16) -> Re
     let at = slab.used;
     // SAFETY: the bound of the copy's size was just found to be free.
     let len = unsafe { gather(row, slots, slab.data().add(at)) };
+    debug_assert!(len <= align8(row.gather_bound()));
     slab.publish(at, len);
     Ok(())
 }
