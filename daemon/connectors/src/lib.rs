@@ -18,10 +18,17 @@
 //! its flow, and no connector knows another.
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod blackhole;
+mod decode;
+mod encode;
 mod error;
+mod file_sink;
+mod file_source;
 mod generator;
+mod outbuf;
 mod place;
+mod template;
 #[cfg(test)]
 mod testing;
 
@@ -46,6 +53,7 @@ pub fn source(
         kind @ SourceKind::Generator { .. } => {
             Box::new(generator::Generator::new(kind, schema, place)?)
         }
+        SourceKind::File(file) => file_source::source(plan, file, schema, place),
         other => return Err(unknown(other.name())),
     })
 }
@@ -56,10 +64,11 @@ pub fn source(
 /// What the plan asks for and this machine or this version cannot do.
 pub fn sink(
     plan: &SinkPlan,
-    _schema: &SharedSchema,
-    _place: &Placement,
+    schema: &SharedSchema,
+    place: &Placement,
 ) -> Result<Box<dyn Sink>, ConnectorError> {
     Ok(match &plan.kind {
+        SinkKind::File(file) => Box::new(file_sink::FileSink::new(plan, file, schema, place)?),
         SinkKind::Blackhole => Box::new(blackhole::Blackhole::default()),
         other => return Err(unknown(other.name())),
     })

@@ -1,0 +1,6 @@
+//! What connectors promise, over a real driver: one module per promise.
+#![forbid(unsafe_code)]
+
+mod file_read;
+mod file_write;
+mod rig;
