@@ -319,7 +319,12 @@ impl Parts {
         if let Some(end) = scalar(text, at, slot, row) {
             return Ok(end);
         }
-        self.odd_value(text, at, 1, slot, row)
+        // A lead may be right and yet be followed by white space this time.
+        let behind = space(text.as_bytes(), at);
+        match scalar(text, behind, slot, row) {
+            Some(end) if behind != at => Ok(end),
+            _ => self.odd_value(text, behind, 1, slot, row),
+        }
     }
 
     /// Reads a value that is nested, has escapes or is wrong.
