@@ -10,12 +10,12 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use glommio::io::PollableFd;
+use glommio::io::{PollState, PollableFd};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::error::FailureReason;
@@ -102,7 +102,7 @@ async fn drive(
             Step::Executor => always.readable().await.map_err(executor_failure)?,
             Step::Park(timeout_us) => {
                 if io.prepare_park(timeout_us).map_err(FailureReason::Io)? {
-                    park.readable().await.map_err(executor_failure)?;
+                    parked(&park, io).await.map_err(executor_failure)?;
                     io.unpark();
                 }
                 guarded(|| {
@@ -113,6 +113,25 @@ async fn drive(
             Step::Stop => return Ok(()),
         }
     }
+}
+
+/// Sleeps until the driver announces something. A kick polls this too, and
+/// finds what an announcement that got lost would have told.
+async fn parked<T: AsRawFd>(
+    park: &PollableFd<T>,
+    io: &mut UringIo,
+) -> Result<(), glommio::GlommioError<()>> {
+    let mut waiting = PollState::default();
+    let mut kicked = false;
+    poll_fn(|context| {
+        let polled = park.poll_readable(context, &mut waiting);
+        if polled.is_pending() && kicked && io.has_missed() {
+            return Poll::Ready(Ok(()));
+        }
+        kicked = true;
+        polled
+    })
+    .await
 }
 
 fn executor_failure(error: glommio::GlommioError<()>) -> FailureReason {

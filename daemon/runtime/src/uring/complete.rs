@@ -24,11 +24,7 @@ impl UringIo {
         let is_last = !cqueue::more(completion.flags);
         match completion.user_data {
             TOKEN_IGNORE => return,
-            TOKEN_WAKE => {
-                return if is_last {
-                    self.watch_waker()
-                };
-            }
+            TOKEN_WAKE => return self.woken(is_last),
             TOKEN_PARK => return self.park_timeout_passed(),
             _ => {}
         }

@@ -6,7 +6,7 @@
 //! signal per completion would cost more than the completion.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use io_uring::{opcode, types};
 
@@ -77,10 +77,23 @@ impl UringIo {
         self.timers.next_due_us().map(|due_us| due_us.saturating_sub(self.now_us))
     }
 
+    /// A kick: is there anything that the announcement has missed?
+    pub(crate) fn has_missed(&mut self) -> bool {
+        // An error is met again, and reported, by the next wait.
+        let _ = self.ring.enter();
+        self.ring.has_completions()
+    }
+
+    /// Another thread has used the waker.
+    pub(super) fn woken(&mut self, is_last: bool) {
+        self.waker.clear();
+        if is_last {
+            self.watch_waker();
+        }
+    }
+
     /// Has every wake from another thread show as a completion.
     pub(super) fn watch_waker(&mut self) {
-        use std::os::fd::AsRawFd;
-        // Edge-triggered in multishot, so the counter need not be read.
         let fd = types::Fd(self.waker.as_fd().as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
         // SAFETY: the entry points to nothing; the waker outlives the ring.
