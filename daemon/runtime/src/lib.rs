@@ -16,6 +16,7 @@ pub mod io;
 pub mod pollio;
 pub mod probe;
 mod shard;
+pub mod signals;
 mod slots;
 mod sys;
 mod timers;
