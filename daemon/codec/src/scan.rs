@@ -67,14 +67,13 @@ pub(crate) fn is_special(byte: u8) -> bool {
     byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
-/// How many of the 8 bytes, from the first on, are ASCII digits.
+/// One bit for each byte that is no ASCII digit.
 #[inline(always)]
-pub(crate) fn leading_digits(word: u64) -> usize {
-    let off = word ^ 0x3030_3030_3030_3030;
-    // A byte above 9 carries into its high bit; carries out of a byte only
-    // disturb bytes behind the first one found.
-    let stop = (off.wrapping_add(0x7676_7676_7676_7676) | off) & 0x8080_8080_8080_8080;
-    if stop == 0 { 8 } else { stop.trailing_zeros() as usize / 8 }
+pub(crate) fn non_digits(chunk: [u8; 16]) -> u32 {
+    let bytes = u8x16::new(chunk);
+    let below = bytes.min(u8x16::splat(b'0' - 1)).simd_eq(bytes);
+    let above = bytes.max(u8x16::splat(b'9' + 1)).simd_eq(bytes);
+    (below | above).to_bitmask()
 }
 
 /// The value of the first `digits` (1 to 8) bytes, which are ASCII digits.
@@ -103,18 +102,18 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_counted_and_read() {
-        for len in 0..=8usize {
-            for other in [b'.', b'/', b':', b',', 0, 0xff, b'e', 0xb0] {
-                let mut bytes = *b"98765432";
-                bytes[len..].fill(other);
-                let word = u64::from_le_bytes(bytes);
-                assert_eq!(leading_digits(word), len);
-                if len > 0 {
-                    let want: u64 = "98765432"[..len].parse().unwrap();
-                    assert_eq!(digits_value(word, len), want);
-                }
-            }
+    fn digits_are_told_apart_and_read() {
+        for byte in 0..=255u8 {
+            let mut chunk = *b"0918273645564738";
+            chunk[5] = byte;
+            let mask = if byte.is_ascii_digit() { 0 } else { 1 << 5 };
+            assert_eq!(non_digits(chunk), mask, "{byte}");
+        }
+        for len in 1..=8usize {
+            let mut bytes = *b"98765432";
+            bytes[len..].fill(0xff);
+            let want: u64 = "98765432"[..len].parse().unwrap();
+            assert_eq!(digits_value(u64::from_le_bytes(bytes), len), want);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Numbers (RFC 8259 section 6): exactly the grammar, and the nearest `f64`.
 
 use crate::refused::{Bad, bad};
-use crate::scan::{digits_value, leading_digits, word};
+use crate::scan::{digits_value, long_word, non_digits};
 
 /// What a number's text means.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,79 +13,104 @@ pub(crate) enum Number {
 }
 
 /// Powers of ten that `f64` holds exactly.
-const EXACT: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-];
+const EXACT: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
 
-const POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
-
-/// Whole numbers up to here, and all quotients and products of them with
-/// [`EXACT`], are correctly rounded by one operation of `f64`.
-const EXACT_MANTISSA: u64 = 1 << 53;
+const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 
 /// Reads the number at `at`, which is a digit or a minus; the second value is
 /// where it ends.
 #[inline(always)]
 pub(crate) fn number(text: &str, at: usize) -> Result<(Number, usize), Bad> {
-    let bytes = text.as_bytes();
-    let negative = bytes.get(at) == Some(&b'-');
-    let first = at + usize::from(negative);
-    let mut end = first;
-    let mut mantissa = 0;
-    let whole = digits(bytes, &mut end, &mut mantissa);
-    if whole == 0 || (whole > 1 && bytes.get(first) == Some(&b'0')) {
-        return bad(first, if whole == 0 { "expected a digit" } else { "a leading zero" });
+    // Two copies of the code: were the sign a value instead of a branch, the
+    // place of everything that follows would wait for it.
+    if text.as_bytes().get(at) == Some(&b'-') {
+        signed::<true>(text, at)
+    } else {
+        signed::<false>(text, at)
     }
+}
+
+/// Numbers of up to 15 bytes with one look at 16 bytes, others in parts.
+#[inline(always)]
+fn signed<const NEGATIVE: bool>(text: &str, at: usize) -> Result<(Number, usize), Bad> {
+    let bytes = text.as_bytes();
+    let first = at + usize::from(NEGATIVE);
+    let chunk = long_word(bytes, first);
+    let stops = non_digits(chunk.to_le_bytes());
+    let whole = stops.trailing_zeros() as usize;
+    if whole == 0 || whole > 15 || (whole > 1 && bytes.get(first) == Some(&b'0')) {
+        return rare(text, at, first);
+    }
+    let end = first + whole;
     match bytes.get(end) {
         Some(b'.') => {}
         Some(b'e' | b'E') => return decimal(text, at, end),
-        _ if whole <= 18 && (mantissa != 0 || !negative) => {
-            let value = mantissa as i64;
-            return Ok((Number::Int(if negative { -value } else { value }), end));
+        _ => {
+            let value = digits(chunk, whole) as i64;
+            if NEGATIVE && value == 0 {
+                // i64 has no minus zero, f64 does.
+                return Ok((Number::Float(-0.0), end));
+            }
+            return Ok((Number::Int(if NEGATIVE { -value } else { value }), end));
         }
-        _ => return Ok((long_int(text, at, end), end)),
     }
-    end += 1;
-    let places = digits(bytes, &mut end, &mut mantissa);
-    if places == 0 {
-        return bad(end, "expected a digit");
+    let len = (stops & (stops - 1)).trailing_zeros() as usize;
+    let end = first + len;
+    let places = len.wrapping_sub(whole + 1);
+    if len > 15 || places == 0 || matches!(bytes.get(end), Some(b'e' | b'E')) {
+        return rare(text, at, first);
     }
-    let exponent = matches!(bytes.get(end), Some(b'e' | b'E'));
-    if exponent || whole + places > 19 || mantissa > EXACT_MANTISSA {
-        return decimal(text, at, end);
-    }
-    // At most 19 places here, so the divisor is exact too.
-    let value = mantissa as i64 as f64 / EXACT[places];
-    Ok((Number::Float(if negative { -value } else { value }), end))
+    // The whole part moves up over the dot: at most 14 digits remain, so
+    // mantissa and divisor are exact and their quotient is correctly rounded.
+    let below = (1u128 << (8 * whole)) - 1;
+    let mantissa = digits((chunk & below) << 8 | chunk & !(below << 8 | 0xff), len);
+    let value = mantissa as i64 as f64 / EXACT[places & 15];
+    Ok((Number::Float(if NEGATIVE { -value } else { value }), end))
 }
 
-/// Reads digits; how many. `value` wraps beyond 19 digits.
+/// The value of the first `count` (1 to 15) bytes, which are digits; a byte of
+/// zero counts as the digit zero.
 #[inline(always)]
-fn digits(bytes: &[u8], at: &mut usize, value: &mut u64) -> usize {
-    let start = *at;
-    loop {
-        let word = word(bytes, *at);
-        let count = leading_digits(word);
-        if count == 0 {
-            return *at - start;
-        }
-        *value = value.wrapping_mul(POWERS[count]).wrapping_add(digits_value(word, count));
-        *at += count;
-        if count < 8 {
-            return *at - start;
-        }
+fn digits(chunk: u128, count: usize) -> u64 {
+    let low = chunk as u64;
+    if count <= 8 {
+        return digits_value(low, count);
     }
+    let high = (chunk >> 64) as u64;
+    digits_value(low, 8) * POWERS[(count - 8) & 7] + digits_value(high, count - 8)
 }
 
-/// A whole number that may be beyond `i64`, or is minus zero.
+/// Numbers of any length, and what is none.
 #[cold]
-fn long_int(text: &str, at: usize, end: usize) -> Number {
-    match &text[at..end] {
-        // i64 has no minus zero, f64 does.
-        "-0" => Number::Float(-0.0),
-        text => text.parse().map_or(Number::Text, Number::Int),
+#[inline(never)]
+fn rare(text: &str, at: usize, first: usize) -> Result<(Number, usize), Bad> {
+    let bytes = text.as_bytes();
+    let mut end = pass_digits(bytes, first)?;
+    if end > first + 1 && bytes.get(first) == Some(&b'0') {
+        return bad(first, "a leading zero");
     }
+    if !matches!(bytes.get(end), Some(b'.' | b'e' | b'E')) {
+        return Ok((long_int(&text[at..end]), end));
+    }
+    if bytes.get(end) == Some(&b'.') {
+        end = pass_digits(bytes, end + 1)?;
+    }
+    decimal(text, at, end)
+}
+
+/// Behind one digit or more.
+fn pass_digits(bytes: &[u8], at: usize) -> Result<usize, Bad> {
+    let mut end = at;
+    while bytes.get(end).is_some_and(u8::is_ascii_digit) {
+        end += 1;
+    }
+    if end == at { bad(at, "expected a digit") } else { Ok(end) }
+}
+
+/// A whole number that may be beyond `i64`.
+fn long_int(text: &str) -> Number {
+    text.parse().map_or(Number::Text, Number::Int)
 }
 
 /// The rest of a decimal, from the exponent on if it has one: std rounds
@@ -97,9 +122,7 @@ fn decimal(text: &str, at: usize, mut end: usize) -> Result<(Number, usize), Bad
     if matches!(bytes.get(end), Some(b'e' | b'E')) {
         end += 1;
         end += usize::from(matches!(bytes.get(end), Some(b'+' | b'-')));
-        if digits(bytes, &mut end, &mut 0) == 0 {
-            return bad(end, "expected a digit");
-        }
+        end = pass_digits(bytes, end)?;
     }
     match text[at..end].parse::<f64>() {
         Ok(value) if value.is_finite() => Ok((Number::Float(value), end)),
