@@ -7,7 +7,7 @@ use common::{Fields, Value, as_scalar, build, config, fields, range, read, scala
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use ringmain_slab::{Budget, Full, REST_SLOT, Scalar, Scratch, Slab, Source};
+use ringmain_slab::{Budget, Full, REST_SLOT, RowRef, Scalar, Scratch, Slab, Source};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -186,6 +186,15 @@ fn put(fields: &mut Fields, slot: u16, value: Option<Value>) {
     };
 }
 
+/// A row that was copied is whole: its bytes are a row elsewhere too.
+fn accepted(row: RowRef<'_>, fields: &Fields) {
+    let image = row.image();
+    let mut slab = Slab::new(image.len() + 1024, &Budget::new(0));
+    assert_eq!(slab.push_checked(image), Ok(()));
+    let within = range(&mut slab);
+    assert_eq!(&read(slab.row(0), &within), fields);
+}
+
 fn apply(step: Step, here: &mut Pair, there: &mut Pair, scratch: &mut Scratch, ts: i64) {
     match step {
         Step::Build(slots, fields) => {
@@ -227,6 +236,7 @@ fn apply(step: Step, here: &mut Pair, there: &mut Pair, scratch: &mut Scratch, t
                     there.rows.push(here.rows[at].clone());
                     let copy = there.slab.row(there.slab.len() - 1);
                     assert!(copy.image().len() <= source.image_bound().next_multiple_of(8));
+                    accepted(copy, &here.rows[at].fields);
                 }
             }
         }

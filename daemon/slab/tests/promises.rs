@@ -115,8 +115,10 @@ fn nesting_ends_at_the_limit_and_is_accepted_up_to_it() {
 /// one that was gathered, so padding falls elsewhere.
 #[test]
 fn a_widened_row_of_many_small_trees_keeps_to_its_bound() {
-    let list = |n: usize| Value::List(vec![Value::Str("x".into()); n]);
-    let nested = Value::List((0..40).map(|n| list(n % 3)).collect());
+    // Built: 7 + 1 bytes, nodes, nodes. Gathered: nodes, 7, nodes, 1.
+    let text = |len| Value::Str("x".repeat(len));
+    let pair = Value::List(vec![text(7), Value::List(vec![text(1)])]);
+    let nested = Value::List(vec![pair; 40]);
     let fields: Fields = [(0, nested)].into_iter().collect();
     let mut slab = Slab::new(16 << 10, &Budget::new(0));
     build(&mut slab, &mut Scratch::default(), 1, &fields, 0).unwrap();
