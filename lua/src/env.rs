@@ -42,6 +42,8 @@ pub(crate) struct Desc {
     row: *mut u8,
     /// Number of the current row and rows kept, see [`POS_SHIFT`].
     pos: f64,
+    /// The turn's wall clock in microseconds.
+    now: f64,
     first: i32,
     kept: i32,
     rows: i32,
@@ -63,6 +65,9 @@ pub(crate) struct Env {
     saved: Saved,
     /// The last error was that a slab could not grow.
     full: bool,
+    emitted: Vec<Emitted>,
+    /// The index under construction, kept for its memory.
+    merged: Vec<i32>,
     last_text: LastText,
     pub(crate) scratch: Scratch,
     /// Where a row is copied before it is built anew.
@@ -77,6 +82,18 @@ struct Saved {
     offset: i32,
     bytes: usize,
     image: [u64; SAVED_BYTES / 8],
+}
+
+/// A message made by `ctx.emit`. Those for the default port stand in the index
+/// behind the slab's own rows until the end of the call.
+#[derive(Clone, Copy)]
+struct Emitted {
+    /// The row during whose processing it was emitted.
+    at: usize,
+    /// Rows kept before it.
+    kept: usize,
+    /// 0 is the default port.
+    port: usize,
 }
 
 /// Fields that an operator's `keep` leaves.
@@ -106,6 +123,7 @@ impl Env {
                 index: ptr::null_mut(),
                 row: ptr::null_mut(),
                 pos: 0.0,
+                now: 0.0,
                 first: 0,
                 kept: 0,
                 rows: 0,
@@ -118,6 +136,8 @@ impl Env {
             keep: None,
             saved: Saved { pos: -1.0, offset: 0, bytes: 0, image: [0; SAVED_BYTES / 8] },
             full: false,
+            emitted: Vec::new(),
+            merged: Vec::new(),
             last_text: LastText { shared: None, len: 0, bytes: [0; LastText::MAX] },
             scratch: Scratch::default(),
             aside: None,
@@ -136,7 +156,8 @@ impl Env {
 
     /// Begins a call: `slab` and `ports` stay valid and unused by others until
     /// [`Env::end`].
-    pub(crate) fn begin(&mut self, slab: *mut Slab, ports: *mut [Slab]) {
+    pub(crate) fn begin(&mut self, slab: *mut Slab, ports: *mut [Slab], now_us: i64) {
+        self.desc.now = now_us as f64;
         self.slab = slab;
         self.ports = ports;
         self.desc.call = self.desc.call.wrapping_add(1);
@@ -161,6 +182,13 @@ impl Env {
 
     pub(crate) fn rows(&self) -> usize {
         self.desc.rows as usize
+    }
+
+    /// A row of the call's slab.
+    pub(crate) fn row(&self, at: usize) -> RowRef<'_> {
+        assert!(!self.slab.is_null(), "between begin and end");
+        // SAFETY: between `begin` and `end` the slab is ours.
+        unsafe { (*self.slab).row(at) }
     }
 
     /// Whether the failure at hand came from a slab that could not grow.
@@ -214,7 +242,8 @@ impl Env {
     /// The current row's number, if there is a message.
     #[inline]
     fn at(&self) -> Option<usize> {
-        (!self.slab.is_null()).then_some((self.desc.pos as u64 >> POS_SHIFT) as usize)
+        let at = (self.desc.pos as u64 >> POS_SHIFT) as usize;
+        (!self.slab.is_null() && at < self.rows()).then_some(at)
     }
 
     /// Saves the row before its first change.
@@ -241,6 +270,7 @@ impl Env {
 
     /// Gives the row at `at` back the value that it came with.
     pub(crate) fn restore(&mut self, at: usize) {
+        self.retract(at);
         if self.saved.pos != self.desc.pos {
             return;
         }
@@ -254,6 +284,100 @@ impl Env {
             ptr::copy_nonoverlapping(self.saved.image.as_ptr().cast(), row, self.saved.bytes);
         }
         self.saved.pos = -2.0;
+    }
+
+    /// Builds a message at the end of a port's slab.
+    pub(crate) fn emit(
+        &mut self,
+        port: usize,
+        mut build: impl FnMut(&mut Slab, i64, &mut Scratch) -> Result<(), i32>,
+    ) -> Result<(), i32> {
+        if self.slab.is_null() {
+            return Err(code::NO_MESSAGE);
+        }
+        let now = self.desc.now as i64;
+        let (at, kept) = self.progress();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        // SAFETY: slab and ports are ours during the call.
+        let slab = unsafe {
+            match port.checked_sub(1) {
+                None => Some(&mut *self.slab),
+                Some(port) => (&mut *self.ports).get_mut(port),
+            }
+        };
+        let done = slab.ok_or(code::PORT).and_then(|slab| {
+            let mut room = 1024;
+            loop {
+                match build(slab, now, &mut scratch) {
+                    Err(code::FULL) => slab.reserve(room).map_err(|Full| code::FULL)?,
+                    done => return done,
+                }
+                room *= 2;
+            }
+        });
+        self.scratch = scratch;
+        self.load();
+        if self.at().is_some() {
+            self.load_row(at);
+        }
+        done?;
+        self.emitted.push(Emitted { at, kept, port });
+        Ok(())
+    }
+
+    /// Takes back what the message at `at` emitted before it failed.
+    fn retract(&mut self, at: usize) {
+        while let Some(emitted) = self.emitted.pop_if(|emitted| emitted.at == at) {
+            match emitted.port.checked_sub(1) {
+                None => {
+                    let rows = self.slab().len() - 1;
+                    self.slab().truncate(rows);
+                }
+                Some(port) => {
+                    // SAFETY: the ports are ours, and this one was used.
+                    let slab = unsafe { &mut (&mut *self.ports)[port] };
+                    slab.truncate(slab.len() - 1);
+                }
+            }
+        }
+    }
+
+    /// Ends the call: the index gets the kept rows, and each emitted one
+    /// behind those that were kept before it.
+    pub(crate) fn end(&mut self) {
+        let (_, mut kept) = self.progress();
+        self.load();
+        let own: Vec<Emitted> = std::mem::take(&mut self.emitted);
+        if own.iter().any(|emitted| emitted.port == 0) {
+            kept = self.merge(&own, kept);
+        }
+        self.emitted = own;
+        self.emitted.clear();
+        let used = self.slab().used();
+        // SAFETY: the loop wrote to the first `kept` entries nothing but
+        // entries of this index, and `merge` only moved entries.
+        unsafe { self.slab().set_raw(kept, used) };
+        self.park();
+    }
+
+    fn merge(&mut self, emitted: &[Emitted], kept: usize) -> usize {
+        // SAFETY: all entries that are read are in the index.
+        let entry = |n: usize| unsafe { *self.desc.index.sub(n) };
+        self.merged.clear();
+        let mut next = 0;
+        let default_port = emitted.iter().filter(|emitted| emitted.port == 0);
+        for (n, emitted) in default_port.enumerate() {
+            self.merged.extend((next..emitted.kept).map(entry));
+            next = emitted.kept;
+            self.merged.push(entry(self.desc.rows as usize + n));
+        }
+        self.merged.extend((next..kept).map(entry));
+        for (n, offset) in self.merged.iter().enumerate() {
+            // SAFETY: as many entries were in the index: kept ones among the
+            // first `rows`, emitted ones behind.
+            unsafe { *self.desc.index.sub(n) = *offset };
+        }
+        self.merged.len()
     }
 
     /// Changes the current row.

@@ -50,6 +50,8 @@ pub(crate) struct Host {
     sandbox: Table,
     /// The function called per slab, in the registry.
     run: c_int,
+    /// The function that the timer calls, likewise.
+    timer: c_int,
     env: Pinned,
     counters: Counters,
     detail: String,
@@ -82,10 +84,11 @@ impl Drop for Pinned {
     }
 }
 
-/// How a call of the loop ended.
-enum Outcome {
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
     Done,
-    Failed { memory: bool },
+    Failed(Reason),
 }
 
 impl Host {
@@ -131,6 +134,7 @@ impl Host {
             prelude,
             sandbox,
             run: ffi::LUA_NOREF,
+            timer: ffi::LUA_NOREF,
             env,
             counters: Counters::default(),
             detail: String::new(),
@@ -146,6 +150,10 @@ impl Host {
     /// A member of the prelude.
     pub(crate) fn member<V: mlua::FromLua>(&self, name: &str) -> Result<V, CompileError> {
         self.prelude.get(name).map_err(|error| internal(&error))
+    }
+
+    pub(crate) fn prelude(&self) -> &Table {
+        &self.prelude
     }
 
     pub(crate) fn lua(&self) -> &Lua {
@@ -193,26 +201,41 @@ impl Host {
         }
     }
 
-    /// Makes the loop over slabs that calls `process`.
-    pub(crate) fn install(&mut self, kind: &str, process: Function) -> Result<(), CompileError> {
+    /// Makes the loop over slabs that calls `process`, and takes a function to
+    /// be called by [`Host::timer`].
+    pub(crate) fn install(
+        &mut self,
+        kind: &str,
+        process: Function,
+        state: Option<(&Value, &Table)>,
+        timer: Option<Function>,
+    ) -> Result<(), CompileError> {
         let made = self.prelude.get::<Function>("loop").and_then(|make| {
-            let run: Function = make.call((kind, process))?;
-            // SAFETY: takes the one argument from the stack.
-            let reference = unsafe {
-                let mut reference = ffi::LUA_NOREF;
-                self.lua.exec_raw::<()>(run, |state| {
-                    reference = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
-                })?;
-                reference
-            };
-            Ok(reference)
+            let run: Function =
+                make.call((kind, process, state.map(|s| s.0), state.map(|s| s.1)))?;
+            let run = self.refer(run)?;
+            let timer = timer.map(|timer| self.refer(timer)).transpose()?;
+            Ok((run, timer.unwrap_or(ffi::LUA_NOREF)))
         });
-        let old = std::mem::replace(&mut self.run, made.map_err(|error| internal(&error))?);
-        if old != ffi::LUA_NOREF {
+        let (run, timer) = made.map_err(|error| internal(&error))?;
+        let old =
+            [std::mem::replace(&mut self.run, run), std::mem::replace(&mut self.timer, timer)];
+        for old in old {
             // SAFETY: the reference is ours, and releasing it raises no error.
             unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, old) };
         }
         Ok(())
+    }
+
+    fn refer(&self, function: Function) -> mlua::Result<c_int> {
+        let mut reference = ffi::LUA_NOREF;
+        // SAFETY: takes the one argument from the stack.
+        unsafe {
+            self.lua.exec_raw::<()>(function, |state| {
+                reference = ffi::luaL_ref(state, ffi::LUA_REGISTRYINDEX);
+            })?;
+        }
+        Ok(reference)
     }
 
     /// Takes over names that the flow has got meanwhile.
@@ -236,15 +259,8 @@ impl Host {
         if slab.is_empty() {
             return;
         }
-        if self.with_env(Env::refresh) && self.tell_names().is_err() {
-            // Out of memory: the names stay unknown until the next slab.
-            let _ = self.lua.gc_collect();
-        }
-        let (slab_ptr, ports) = (std::ptr::from_mut(slab), std::ptr::from_mut(cx.ports));
-        self.with_env(|env| env.begin(slab_ptr, ports));
-        loop {
-            let (outcome, late) = self.call();
-            let Outcome::Failed { memory } = outcome else { break };
+        self.begin(slab, cx);
+        while let Call::Failed(reason) = self.call(self.run) {
             let (at, kept) = self.with_env(|env| env.progress());
             let rows = self.with_env(|env| env.rows());
             if at >= rows {
@@ -255,36 +271,74 @@ impl Host {
                 env.restore(at);
                 env.take_full()
             });
-            let reason = if late || memory {
-                Reason::Limit
-            } else if full {
-                Reason::Memory
-            } else {
-                Reason::Script
-            };
-            self.count(late, memory);
+            let reason = if full && reason == Reason::Script { Reason::Memory } else { reason };
             let mut text = String::new();
-            if late || memory {
-                text.push_str(&self.detail);
-            } else {
-                explain(&self.detail, &mut text);
-            }
-            // SAFETY: `begin` was given this slab, and between calls nobody
-            // else uses it.
-            cx.refuse.refuse(unsafe { (*slab_ptr).row(at) }, reason, &text);
-            if memory {
-                let _ = self.lua.gc_collect();
-            }
+            explain(&self.detail, &mut text);
+            // Through the environment, which has the slab for now.
+            self.with_env(|env| cx.refuse.refuse(env.row(at), reason, &text));
             self.with_env(|env| env.reach(at + 1, kept));
         }
-        let (_, kept) = self.with_env(|env| env.progress());
-        self.with_env(Env::park);
-        // SAFETY: as above. The loop wrote to the first `kept` entries nothing
-        // but entries of this index, in order.
-        unsafe {
-            let used = (*slab_ptr).used();
-            (*slab_ptr).set_raw(kept, used);
+        self.with_env(Env::end);
+    }
+
+    /// Calls the timer's function; what it emits goes to `slab`.
+    pub(crate) fn timer(&mut self, slab: &mut Slab, cx: &mut Context<'_>) -> Call {
+        if self.timer == ffi::LUA_NOREF {
+            return Call::Done;
         }
+        self.begin(slab, cx);
+        let done = self.call(self.timer);
+        if done != Call::Done {
+            self.with_env(|env| env.restore(0));
+        }
+        self.with_env(Env::end);
+        done
+    }
+
+    /// Why the last call failed.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    fn begin(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
+        if self.with_env(Env::refresh) && self.tell_names().is_err() {
+            // Out of memory: the names stay unknown until the next slab.
+            let _ = self.lua.gc_collect();
+        }
+        let (slab, ports) = (std::ptr::from_mut(slab), std::ptr::from_mut(cx.ports));
+        self.with_env(|env| env.begin(slab, ports, cx.now.wall_us));
+    }
+
+    /// One protected call of a function that returns whether it failed, and
+    /// why; the reason's text is in `detail`.
+    fn call(&mut self, function: c_int) -> Call {
+        let state = self.state;
+        // SAFETY: the state is alive, its stack has the places that
+        // `raw_state` asked for, and nothing outside the protected call raises
+        // an error.
+        let (status, late) = self.watch.guard(|| unsafe {
+            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, function as _);
+            ffi::lua_pcall(state, 0, 2, 0)
+        });
+        // SAFETY: a failed call leaves the error, any other two results.
+        let failed = unsafe {
+            let raised = status != ffi::LUA_OK;
+            let failed = raised || ffi::lua_toboolean(state, -2) != 0;
+            if failed {
+                describe(state, &mut self.detail);
+            }
+            ffi::lua_settop(state, if raised { -2 } else { -3 });
+            failed
+        };
+        if !failed {
+            return Call::Done;
+        }
+        let memory = status == ffi::LUA_ERRMEM || self.detail == "not enough memory";
+        if memory {
+            let _ = self.lua.gc_collect();
+        }
+        self.count(late, memory);
+        Call::Failed(if late || memory { Reason::Limit } else { Reason::Script })
     }
 
     fn count(&mut self, late: bool, memory: bool) {
@@ -296,33 +350,6 @@ impl Host {
         } else {
             counters.errors += 1;
         }
-    }
-
-    /// One protected call of the loop; the error's text is in `detail`. True
-    /// if it ran out of time.
-    fn call(&mut self) -> (Outcome, bool) {
-        let (state, run) = (self.state, self.run);
-        // SAFETY: the state is alive, its stack has the places that
-        // `raw_state` asked for, and nothing outside the protected call raises
-        // an error.
-        let (status, late) = self.watch.guard(|| unsafe {
-            ffi::lua_rawgeti(state, ffi::LUA_REGISTRYINDEX, run as _);
-            ffi::lua_pcall(state, 0, 2, 0)
-        });
-        // SAFETY: a failed call leaves the error, any other two results.
-        let outcome = unsafe {
-            let failed = status != ffi::LUA_OK || ffi::lua_toboolean(state, -2) != 0;
-            let outcome = if failed {
-                describe(state, &mut self.detail);
-                let memory = status == ffi::LUA_ERRMEM || self.detail == "not enough memory";
-                Outcome::Failed { memory }
-            } else {
-                Outcome::Done
-            };
-            ffi::lua_settop(state, if status == ffi::LUA_OK { -3 } else { -2 });
-            outcome
-        };
-        (outcome, late)
     }
 }
 
@@ -383,7 +410,7 @@ fn internal(error: &mlua::Error) -> CompileError {
     CompileError::new(format!("the Lua state cannot be made: {error}"), 1, 1)
 }
 
-fn compile_error(error: &mlua::Error) -> CompileError {
+pub(crate) fn compile_error(error: &mlua::Error) -> CompileError {
     let text = match error {
         mlua::Error::SyntaxError { message, .. } | mlua::Error::RuntimeError(message) => {
             message.clone()

@@ -27,9 +27,8 @@ typedef struct {
   uint8_t *data;
   int32_t *index;
   rm_row *row;
-  double pos;
-  int32_t first, kept, rows, call, slot;
-  int32_t taken;
+  double pos, now;
+  int32_t first, kept, rows, call;
 } rm_desc;
 ]]
 
@@ -50,7 +49,7 @@ local C_parse = call_of("parse", "double (*)(const void *, int32_t)")
 
 local cast, new, istype, copy_string = ffi.cast, ffi.new, ffi.istype, ffi.string
 local type, error, pcall, rawequal, setmetatable = type, error, pcall, rawequal, setmetatable
-local tonumber, tostring, next, concat = tonumber, tostring, next, table.concat
+local tonumber, tostring, next, select, concat = tonumber, tostring, next, select, table.concat
 local row_p = ffi.typeof("rm_row *")
 local slot_p = ffi.typeof("const rm_slot *")
 local bytes_p = ffi.typeof("const uint8_t *")
@@ -138,6 +137,13 @@ function NODE.__index(proxy, k)
 end
 function NODE.__newindex() error("a nested value is assigned whole: msg.field = { ... }", 2) end
 function NODE.__len(proxy) return node(proxy, 3).len end
+
+local function node_step(proxy, i)
+  i = i + 1
+  local v = proxy[i]
+  if v ~= nil then return i, v end
+end
+function NODE.__ipairs(proxy) return node_step, proxy, 0 end
 
 function NODE.__pairs(proxy)
   local at = 0
@@ -334,7 +340,7 @@ local function set_slow(id, k, v)
   elseif v ~= nil and t ~= "number" and t ~= "string" and t ~= "boolean" then
     return 4
   end
-  return set_value(id == REST and -1 or id, k, v)
+  return set_value(id == REST and -1 or id, k, v, 0)
 end
 
 local function set(_, k, v)
@@ -423,13 +429,13 @@ local M = { msg = msg, fields = fields }
 -- pos = row number * 2^26 + rows kept before it: one store, so that wherever a
 -- limit strikes, Rust knows which row was being processed and which are kept.
 local LOOP = [[
-local D, msg, process, pcall, cast, row_p, rawequal, replace, C_route = ...
+local D, msg, process, pcall, cast, row_p, rawequal, replace, C_route, state, ctx = ...
 return function()
   local kept, rows = D.kept, D.rows
   for i = D.first, rows - 1 do
     D.pos = i * 67108864 + kept
     D.row = cast(row_p, D.data + D.index[-i])
-    local ok, r = pcall(process, msg)
+    local ok, r = pcall(process, msg, state, ctx)
     if not ok then return true, r end
     KEEP
   end
@@ -459,14 +465,71 @@ local KINDS = {
 
 local function replace(r)
   if type(r) ~= "table" then error("an operator returns msg, a table, or nil, and not a " .. type(r), 0) end
-  local code = set_value(-2, "", storable(r, 1))
+  local code = set_value(-2, "", storable(r, 1), 0)
   if code ~= 0 then error(CODES[code], 0) end
 end
 
-function M.loop(kind, process)
+function M.loop(kind, process, state, ctx)
   local source = LOOP:gsub("KEEP", function() return KINDS[kind] end, 1)
   return loadstring(source, "=loop")(
-    D, kind == "script" and msg or fields, process, pcall, cast, row_p, rawequal, replace, C_route)
+    D, kind == "script" and msg or fields, process, pcall, cast, row_p, rawequal, replace, C_route, state, ctx)
+end
+
+---------------------------------------------------------------- for scripts
+function M.context(config, log, ports)
+  local ctx = { config = config }
+  function ctx.now() return D.now end
+  function ctx.log(...)
+    local n = select("#", ...)
+    local texts = { ... }
+    for i = 1, n do texts[i] = tostring(texts[i]) end
+    log(concat(texts, " "))
+  end
+  function ctx.emit(t, port)
+    local number = 0
+    if port ~= nil then
+      number = ports[port]
+      if number == nil then error(CODES[7], 2) end
+    end
+    if type(t) ~= "table" then error("ctx.emit takes a table", 2) end
+    if rawequal(t, msg) then t = METHODS.copy() end
+    local code = set_value(-3, "", storable(t, 1), number)
+    if code ~= 0 then error(CODES[code], 2) end
+  end
+  return ctx
+end
+
+-- What a script's chunk returns, in the full form.
+function M.module(chunk)
+  local module = chunk()
+  if type(module) == "function" then module = { process = module } end
+  if type(module) ~= "table" or type(module.process) ~= "function" then
+    error("a script returns a function, or a table with a function `process`", 0)
+  end
+  return {
+    process = module.process, init = module.init, migrate = module.migrate,
+    on_timer = module.on_timer, timer = module.timer, version = module.version,
+  }
+end
+
+-- The state that a version of a script begins with: that of the version before
+-- it, if there is one.
+function M.state(module, ctx, old)
+  if old == nil then
+    if module.init then return module.init(ctx) end
+    return {}
+  end
+  if module.migrate then return module.migrate(old.state, old.version) end
+  return old.state
+end
+
+function M.timer(module, state, ctx)
+  if type(module.on_timer) ~= "function" then return nil end
+  local on_timer = module.on_timer
+  return function()
+    local ok, why = pcall(on_timer, state, ctx)
+    return not ok, why
+  end
 end
 
 ---------------------------------------------------------------- for operators made of expressions

@@ -2,6 +2,7 @@
 //! a Lua table. The slow way of writing; scalars go through `env`.
 
 use std::ffi::c_int;
+use std::sync::Arc;
 
 use mlua::ffi;
 use ringmain_base::limits::{DEPTH_MAX, SLOTS_MAX};
@@ -18,13 +19,14 @@ enum Target {
     Message,
 }
 
-/// `set_value(slot, name, value)` returns a code. `slot` -1 stands for the
-/// field `name` beyond the slots, -2 for the whole message.
+/// `set_value(slot, name, value, port)` returns a code. `slot` -1 stands for
+/// the field `name` beyond the slots, -2 for the whole message, -3 for a new
+/// message on `port`.
 ///
 /// # Safety
 /// Called by Lua with the `Env` of its state as a light userdata upvalue.
 pub(crate) unsafe extern "C-unwind" fn set_value(state: *mut ffi::lua_State) -> c_int {
-    // SAFETY: the stack holds the three arguments. What may raise an error
+    // SAFETY: the stack holds the four arguments. What may raise an error
     // (checkstack, out of memory) comes while nothing is owned here.
     unsafe {
         let room = ffi::lua_checkstack(state, 3 * DEPTH_MAX as c_int + 16);
@@ -40,8 +42,13 @@ unsafe fn store(state: *mut ffi::lua_State) -> i32 {
         let env: *mut Env = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast();
         (&mut *env, ffi::lua_tointeger(state, 1), text(state, 2))
     };
-    let Some(at) = env.begin_edit() else { return code::NO_MESSAGE };
     let value = LuaValue { state, at: 3 };
+    if slot == -3 {
+        // SAFETY: as in `set_value`.
+        let port = unsafe { ffi::lua_tointeger(state, 4) };
+        return emit(env, port as usize, value).err().unwrap_or(code::OK);
+    }
+    let Some(at) = env.begin_edit() else { return code::NO_MESSAGE };
     let target = match slot {
         -1 => Target::Rest,
         -2 => Target::Message,
@@ -141,14 +148,10 @@ fn copy(
         }
     }
     builder.set_flags(header.flags.to_native() & BARE);
-    finish(builder, row)?;
+    builder.finish(row.ts()).map_err(|_| code::FULL)?;
     let last = slab.len() - 1;
     slab.edit(last).set_key_hash(header.key_hash.to_native());
     Ok(())
-}
-
-fn finish(builder: RowBuilder<'_>, row: RowRef<'_>) -> Result<(), i32> {
-    builder.finish(row.ts()).map_err(|_| code::FULL)
 }
 
 fn copy_field(builder: &mut RowBuilder<'_>, slot: u16, value: ValueRef<'_>) -> Result<(), i32> {
@@ -208,27 +211,52 @@ fn scalar(value: ValueRef<'_>) -> Option<Scalar<'_>> {
 /// The whole message from a table: `ts` of the envelope and the key's hash
 /// stay, all else is the table's.
 fn message(env: &mut Env, at: usize, value: LuaValue) -> Result<(), i32> {
-    let mut beyond = false;
-    value.each_field(|name, _| {
-        beyond |= env.intern(name).is_none();
-        Ok(())
-    })?;
-    let names = env.names().clone();
+    let names = intern_all(env, value)?;
     env.rebuild(at, |slab, row, scratch| {
-        let slots = if beyond { REST_SLOT + 1 } else { names.version() };
-        let mut builder = slab.build(names.version(), slots, scratch);
-        value.each_field(|name, value| match names.slot(name) {
-            Some(slot) => set(&mut builder, slot, value),
-            None => Ok(()),
-        })?;
-        if beyond {
-            message_rest(&mut builder, &names, value)?;
-        }
-        finish(builder, row)?;
+        build(slab, &names, row.ts(), scratch, value)?;
         let last = slab.len() - 1;
         slab.edit(last).set_key_hash(row.header().key_hash.to_native());
         Ok(())
     })
+}
+
+/// A message of its own, which came in now.
+fn emit(env: &mut Env, port: usize, value: LuaValue) -> Result<(), i32> {
+    let names = intern_all(env, value)?;
+    env.emit(port, |slab, now, scratch| build(slab, &names, now, scratch, value))
+}
+
+/// The names of the flow once those of the table are among them.
+fn intern_all(env: &mut Env, value: LuaValue) -> Result<Arc<Schema>, i32> {
+    value.each_field(|name, _| {
+        env.intern(name);
+        Ok(())
+    })?;
+    Ok(env.names().clone())
+}
+
+fn build(
+    slab: &mut Slab,
+    names: &Schema,
+    ts: i64,
+    scratch: &mut Scratch,
+    value: LuaValue,
+) -> Result<(), i32> {
+    let mut beyond = false;
+    value.each_field(|name, _| {
+        beyond |= names.slot(name).is_none();
+        Ok(())
+    })?;
+    let slots = if beyond { REST_SLOT + 1 } else { names.version() };
+    let mut builder = slab.build(names.version(), slots, scratch);
+    value.each_field(|name, value| match names.slot(name) {
+        Some(slot) => set(&mut builder, slot, value),
+        None => Ok(()),
+    })?;
+    if beyond {
+        message_rest(&mut builder, names, value)?;
+    }
+    builder.finish(ts).map_err(|_| code::FULL)
 }
 
 fn message_rest(builder: &mut RowBuilder<'_>, names: &Schema, value: LuaValue) -> Result<(), i32> {

@@ -1,0 +1,140 @@
+//! What runs away is stopped, costs its message, and leaves the operator able
+//! to go on.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Outcome, run, slab_of};
+use ringmain_base::Reason;
+use ringmain_lua::{Limits, Script, ScriptOptions, script, self_test};
+use ringmain_slab::Scalar::Int;
+use ringmain_slab::SharedSchema;
+
+const LIMITS: Limits = Limits { time: Duration::from_millis(20), memory_bytes: 16 << 20 };
+
+fn compile(source: &str, schema: &SharedSchema) -> Box<Script> {
+    let options = ScriptOptions { limits: LIMITS, ..ScriptOptions::default() };
+    script(source, "bad.lua", &options, schema).unwrap()
+}
+
+/// Runs three messages; `bad()` is called for the second.
+fn second_runs_away(bad: &str) -> (Outcome, Box<Script>) {
+    let schema = SharedSchema::new();
+    let source = format!(
+        "local keep, seen = {{}}, 0
+         {bad}
+         return function(msg)
+           seen = seen + 1
+           msg.changed = seen
+           if msg.n == 2 then bad(msg) end
+           return msg
+         end"
+    );
+    let mut operator = compile(&source, &schema);
+    let mut slab = slab_of(&schema, &[&[("n", Int(1))], &[("n", Int(2))], &[("n", Int(3))]]);
+    let out = run(&mut *operator, &mut slab, &schema);
+    // The state is intact: what was counted before still is.
+    let again = run(&mut *operator, &mut slab_of(&schema, &[&[("n", Int(9))]]), &schema);
+    assert_eq!(again.rows, ["n=9 changed=4"], "{bad}");
+    (out, operator)
+}
+
+#[test]
+fn hooks_fire_in_compiled_code_in_this_build() {
+    assert!(self_test(), "LuaJIT was built without .cargo/config.toml");
+}
+
+#[test]
+fn code_that_does_not_come_back_is_stopped() {
+    for bad in [
+        "local function bad() while true do end end",
+        "local function bad() local x = 0 repeat x = x + 1 until x < 0 end",
+        "local function bad() for i = 1, 1e15 do end end",
+        "local function bad() ::a:: goto a end",
+        "local function bad(msg) local s = 0 while msg.n >= 0 do s = s + msg.n msg.x = s end end",
+        "local function bad() while true do pcall(function() while true do end end) end end",
+        "local function bad() while true do pcall(bad) end end",
+        "local function h() while true do end end
+         local function bad() while true do xpcall(function() while true do end end, h) end end",
+        "local function bad() xpcall(error, function() while true do end end) end",
+        "local function bad(n) return bad(n) end",
+        "local t = setmetatable({}, { __index = function() while true do end end })
+         local function bad() return t.x end",
+        "local t = setmetatable({}, { __newindex = function() while true do end end })
+         local function bad() t.x = 1 end",
+        "local t = setmetatable({}, { __call = function() while true do end end })
+         local function bad() t() end",
+        "local t = { 1, 2, 3 }
+         local function bad() while true do for k, v in pairs(t) do t[k] = v end end end",
+        "local function bad() local t = {} while true do t[#t + 1] = 1 if #t > 1000 then t = {} end end end",
+        "local function bad() local s = '' while true do s = s .. 'x' if #s > 1000 then s = '' end end end",
+        "local function bad() while true do local s = ('x'):rep(1e5) end end",
+        "local function bad() local t = {} for i = 1, 1e4 do t[i] = i end
+           while true do table.sort(t, function(a, b) return (a * 7919) % 1000 < (b * 7919) % 1000 end) end end",
+        "local function bad() ('x'):rep(100):gsub('x', function() while true do end end) end",
+    ] {
+        let (out, operator) = second_runs_away(bad);
+        assert_eq!(out.rows, ["n=1 changed=1", "n=3 changed=3"], "{bad}");
+        let (row, reason, detail) = &out.dead[0];
+        assert_eq!((row.as_str(), *reason), ("n=2", Reason::Limit), "{bad}");
+        assert!(detail.contains("ran out of its time"), "{bad}: {detail}");
+        assert_eq!((operator.counters().kills, operator.counters().memory), (1, 0), "{bad}");
+    }
+}
+
+#[test]
+fn code_that_takes_all_memory_is_stopped() {
+    for bad in [
+        "local function bad() local t = {} while true do t[#t + 1] = { 1, 2 } end end",
+        "local function bad() local t, i = {}, 0 while true do i = i + 1 t[i] = 's' .. i .. ('x'):rep(100) end end",
+        "local function bad() local s = 'x' while true do s = s .. s end end",
+        "local function bad() local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end end",
+    ] {
+        let (out, operator) = second_runs_away(bad);
+        assert_eq!(out.rows, ["n=1 changed=1", "n=3 changed=3"], "{bad}");
+        let (row, reason, _) = &out.dead[0];
+        assert_eq!((row.as_str(), *reason), ("n=2", Reason::Limit), "{bad}");
+        assert_eq!(operator.counters().memory + operator.counters().kills, 1, "{bad}");
+    }
+}
+
+#[test]
+fn endless_recursion_is_an_error_of_its_message() {
+    let (out, _) = second_runs_away("local function bad(n) local x = bad(n) return x end");
+    assert_eq!(out.rows, ["n=1 changed=1", "n=3 changed=3"]);
+    assert_eq!(out.dead.len(), 1);
+}
+
+#[test]
+fn a_result_of_string_rep_is_bounded() {
+    let (out, _) = second_runs_away("local function bad() return ('ab'):rep(2e9) end");
+    assert!(out.dead[0].2.contains("string.rep: the result is too large"), "{:?}", out.dead);
+}
+
+#[test]
+fn a_script_that_does_not_finish_loading_is_refused() {
+    let options = ScriptOptions { limits: LIMITS, ..ScriptOptions::default() };
+    for source in [
+        "while true do end",
+        "return { init = function() while true do end end, process = function() end }",
+        "local t = {} while true do t[#t + 1] = {} end",
+    ] {
+        let error = script(source, "x.lua", &options, &SharedSchema::new()).err().unwrap();
+        assert!(error.message.contains("ran out of"), "{source}: {error}");
+    }
+}
+
+#[test]
+fn another_operator_of_the_thread_is_not_disturbed() {
+    let schema = SharedSchema::new();
+    let mut good = compile("return function(msg) msg.n = msg.n + 1 return msg end", &schema);
+    let mut bad = compile("return function(msg) while true do end end", &schema);
+    for n in 0..5 {
+        let out = run(&mut *bad, &mut slab_of(&schema, &[&[("n", Int(n))]]), &schema);
+        assert_eq!((out.rows.len(), out.dead.len()), (0, 1));
+        let out = run(&mut *good, &mut slab_of(&schema, &[&[("n", Int(n))]]), &schema);
+        assert_eq!((out.rows, out.dead.len()), (vec![format!("n={}", n + 1)], 0));
+    }
+    assert_eq!((good.counters().kills, bad.counters().kills), (0, 5));
+}
