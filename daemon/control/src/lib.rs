@@ -1,1 +1,27 @@
-//! Under construction.
+//! The controller: stands beside the data path, never in it.
+//!
+//! Owns: checking a plan as a whole ([`prepare`]), starting and stopping
+//! shards ([`run`]), storing positions, and telling people what is going on
+//! (live table, summary).
+//!
+//! Invariants:
+//! - `run` refuses what `check` refuses: both begin with [`prepare`].
+//! - No message moves before every connector of every flow has been opened.
+//! - Every wait has a deadline; a second signal ends at once.
+//!
+//! Deliberately absent: a slab's content. The controller sees counts, meters
+//! and positions.
+#![forbid(unsafe_code)]
+
+mod check;
+mod live;
+mod run;
+mod signals;
+mod start;
+mod store;
+mod summary;
+
+pub use check::{Prepared, prepare};
+pub use run::{Outcome, RunError, RunOptions, run};
+pub use store::StoreError;
+pub use summary::Summary;

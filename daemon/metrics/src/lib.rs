@@ -88,7 +88,7 @@ pub enum Role {
 /// One edge of the graph, with the meters of the queues that it consists of
 /// (one per shard it leaves), or, where it is fused into its producer's chain,
 /// of the queues behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Edge {
     /// The producer's name, with its port if it has several.
     pub from: String,
@@ -99,7 +99,7 @@ pub struct Edge {
 }
 
 /// The table of a flow.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FlowMetrics {
     /// The flow's name.
     pub flow: String,

@@ -1,2 +1,83 @@
-//! The ringmain binary.
-fn main() {}
+//! The ringmain binary: arguments, logging, exit codes. It computes nothing.
+//!
+//! Exit codes: 0 success; 1 a run failed or left messages behind; 2 wrong
+//! arguments; 78 (`EX_CONFIG` of sysexits.h) the configuration is refused.
+#![forbid(unsafe_code)]
+
+mod args;
+mod log;
+
+use std::process::ExitCode;
+
+use args::{Args, Command, GraphArgs, RunArgs};
+use clap::Parser;
+use ringmain_config::{Diagnostics, graph};
+use ringmain_control::{Prepared, RunOptions, prepare};
+
+/// The configuration is refused.
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Check(args) => check(&args.paths, args.config.as_deref()),
+        Command::Graph(args) => draw(&args),
+    }
+}
+
+fn run(args: &RunArgs) -> ExitCode {
+    let prepared = match prepare(&args.flows, args.config.as_deref()) {
+        Ok(prepared) => prepared,
+        Err(diagnostics) => return refuse(&diagnostics),
+    };
+    print_warnings(&prepared);
+    log::init(&prepared.plan.log);
+    let options = RunOptions { summary_json: args.summary_json.clone(), io: args.io.into() };
+    match ringmain_control::run(&prepared, &options) {
+        Ok(outcome) => {
+            for summary in &outcome.summaries {
+                eprint!("{summary}");
+            }
+            if outcome.drained { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            for line in error.to_string().lines() {
+                eprintln!("error: {line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(paths: &[std::path::PathBuf], config: Option<&std::path::Path>) -> ExitCode {
+    match prepare(paths, config) {
+        Ok(prepared) => {
+            print_warnings(&prepared);
+            let flows: Vec<_> = prepared.plan.flows.iter().map(|f| f.name.as_str()).collect();
+            eprintln!("ok: {}", flows.join(", "));
+            ExitCode::SUCCESS
+        }
+        Err(diagnostics) => refuse(&diagnostics),
+    }
+}
+
+fn draw(args: &GraphArgs) -> ExitCode {
+    let plan = match ringmain_config::load(std::slice::from_ref(&args.flow), None) {
+        Ok(plan) => plan,
+        Err(diagnostics) => return refuse(&diagnostics),
+    };
+    for flow in &plan.flows {
+        let text = if args.dot { graph::dot(flow) } else { graph::mermaid(flow) };
+        print!("{text}");
+    }
+    ExitCode::SUCCESS
+}
+
+fn print_warnings(prepared: &Prepared) {
+    eprint!("{}", prepared.warnings);
+}
+
+fn refuse(diagnostics: &Diagnostics) -> ExitCode {
+    eprint!("{diagnostics}");
+    ExitCode::from(EX_CONFIG)
+}

@@ -1,1 +1,42 @@
-//! Under construction.
+//! One core's turn, from source to sink.
+//!
+//! ```text
+//! source -> decode -> [exchange] -> chain of operators -> queue -> encode -> sink
+//!    ^------------- credit, acks, positions: numbers only -------------'
+//! ```
+//!
+//! Owns: how a flow is cut into parts for shards and wired ([`wire`]), how the
+//! parts are put together ([`Shard`]), the turn, the exchange by key, dead
+//! letters, acknowledged positions, and the end of a flow from source to sink.
+//!
+//! Invariants:
+//! - A batch runs through the whole chain in one go, and only when every exit
+//!   that it may leave by has the credit, or a policy for not having it.
+//! - The memory of a flow is what [`memory_bytes`] sums: made here, once.
+//! - A source's position is passed on only when every sink that its messages
+//!   reached has accepted them, and the dead letters are stored.
+//! - A shard waits for nothing but events, bells and timers.
+//!
+//! Deliberately absent: TOML, HTTP, files of its own: the controller reads
+//! configurations and stores positions.
+#![forbid(unsafe_code)]
+
+mod assembly;
+mod control;
+mod dead_letter;
+mod exchange;
+mod exits;
+mod flow;
+mod graph;
+mod inlet;
+mod memory;
+mod operators;
+mod outlet;
+mod turn;
+mod wiring;
+
+pub use control::{FlowControl, Phase};
+pub use inlet::PositionSlot;
+pub use operators::{OperatorError, compile};
+pub use turn::Shard;
+pub use wiring::{FlowParts, PositionKey, WireOptions, Wired, memory_bytes, wire};

@@ -1,0 +1,109 @@
+//! Everything that can be known to be wrong before anything is started.
+
+use std::path::{Path, PathBuf};
+
+use ringmain_base::units::format_bytes;
+use ringmain_config::{CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, Sources, Span, load};
+use ringmain_runtime::cores;
+use ringmain_shard::{OperatorError, compile, memory_bytes};
+use ringmain_slab::SharedSchema;
+
+/// A plan that may be run.
+pub struct Prepared {
+    /// The plan.
+    pub plan: Plan,
+    /// The cores that carry shards, in the order of the shards.
+    pub cores: Vec<usize>,
+    /// Warnings, rendered with their files.
+    pub warnings: Diagnostics,
+    /// Bytes that slabs may grow by: what the pools leave of the budget.
+    pub growth_bytes: u64,
+}
+
+/// Loads and checks.
+///
+/// # Errors
+/// Every error that was found, in every file, with the warnings.
+pub fn prepare(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Prepared, Diagnostics> {
+    let plan = load(files, daemon_file)?;
+    let mut found = plan.warnings.clone();
+    if plan.flows.is_empty() {
+        found.push(Diagnostic::general("there is no flow to run").help(
+            "name flow files on the command line, or in `flows` of [daemon] in the daemon's file",
+        ));
+    }
+    for flow in &plan.flows {
+        operators(flow, &mut found);
+    }
+    let cores = resolve_cores(&plan, &mut found);
+    let growth_bytes = memory(&plan, cores.len(), &mut found);
+    if found.has_errors() {
+        return Err(found);
+    }
+    Ok(Prepared { plan, cores, warnings: found, growth_bytes })
+}
+
+/// Compiles every expression and script, to throw the result away.
+fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
+    let schema = SharedSchema::new();
+    for key in flow.partition.iter().flat_map(|partition| &partition.key) {
+        if schema.intern(&key.value).is_err() {
+            let message = format!("'{}' is one key field too many, or too long", key.value);
+            found.push(Diagnostic::error(key.span, message));
+        }
+    }
+    for operator in &flow.operators {
+        if let Err(error) = compile(operator, &schema) {
+            let name = operator.name.as_str();
+            let message = format!("operator '{name}': {}", error.message);
+            let span = place(&error, found.sources());
+            found.push(Diagnostic::error(span, message));
+        }
+    }
+}
+
+/// The character that the compiler stumbled over.
+fn place(error: &OperatorError, sources: &Sources) -> Span {
+    if error.code.contains('\n') {
+        return sources.line_inside(&error.code, error.line);
+    }
+    let at = error.code.char_indices().nth(error.column.saturating_sub(1));
+    let start = at.map_or(error.code.len(), |(at, _)| at);
+    let len = at.map_or(0, |(_, c)| c.len_utf8());
+    sources.inside(&error.code, start..start + len)
+}
+
+fn resolve_cores(plan: &Plan, found: &mut Diagnostics) -> Vec<usize> {
+    let spec = &plan.shards.cores;
+    let asked = match &spec.value {
+        CoresSpec::Auto => cores::Cores::Auto,
+        CoresSpec::List(list) => cores::Cores::List(list.iter().map(|c| usize::from(*c)).collect()),
+    };
+    match cores::resolve(&asked) {
+        Ok(cores) => cores,
+        Err(error) => {
+            found.push(Diagnostic::error(spec.span, error.to_string()));
+            vec![0]
+        }
+    }
+}
+
+/// What all pools take, against the budget.
+fn memory(plan: &Plan, shards: usize, found: &mut Diagnostics) -> u64 {
+    let slab_bytes = plan.shards.slab_bytes as usize;
+    let need = |flow: &FlowPlan| memory_bytes(flow, shards, slab_bytes);
+    let sum: u64 = plan.flows.iter().map(need).sum();
+    let budget = plan.shards.memory_bytes;
+    if sum > budget {
+        let message = format!(
+            "the flows need {} for their queues and buffers on {shards} shards, and [shards] \
+             memory is {}",
+            format_bytes(sum),
+            format_bytes(budget)
+        );
+        let help = "raise `memory`, lower `slab` (the size of a batch), or use fewer `cores` in \
+                    [shards] of the daemon's file";
+        found.push(Diagnostic::general(message).help(help));
+    }
+    budget.saturating_sub(sum)
+}

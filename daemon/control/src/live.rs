@@ -1,0 +1,143 @@
+//! What is going on, while it goes on: a table on a terminal, a line every ten
+//! seconds elsewhere. Both on standard error: standard output is a sink.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::time::{Duration, Instant};
+
+use ringmain_connectors::Health;
+use ringmain_metrics::{Role, Snapshot};
+
+use crate::start::Flow;
+use crate::summary::grouped;
+
+const TABLE_EVERY: Duration = Duration::from_secs(1);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Prints figures at intervals.
+pub(crate) struct Live {
+    terminal: bool,
+    next: Instant,
+    last: Vec<Snapshot>,
+    lines: usize,
+    health: Vec<Vec<Health>>,
+}
+
+impl Live {
+    pub(crate) fn new() -> Self {
+        let terminal = stderr().is_terminal();
+        let first = if terminal { TABLE_EVERY } else { LINE_EVERY };
+        let next = Instant::now() + first;
+        Self { terminal, next, last: Vec::new(), lines: 0, health: Vec::new() }
+    }
+
+    /// Prints if it is time to; reports at once when a connector's health has
+    /// changed.
+    pub(crate) fn tick(&mut self, flows: &[Flow], now_us: u64) {
+        self.report_health(flows);
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        self.next = now + if self.terminal { TABLE_EVERY } else { LINE_EVERY };
+        let snapshots: Vec<_> = flows.iter().map(|flow| flow.metrics.snapshot(now_us)).collect();
+        if self.terminal {
+            self.table(&snapshots);
+        } else {
+            for (at, snapshot) in snapshots.iter().enumerate() {
+                tracing::info!("{}", line(snapshot, self.last.get(at)));
+            }
+        }
+        self.last = snapshots;
+    }
+
+    fn report_health(&mut self, flows: &[Flow]) {
+        self.health.resize_with(flows.len(), Vec::new);
+        for (flow, last) in flows.iter().zip(&mut self.health) {
+            let health = flow.control.health();
+            last.resize(health.len(), Health::Good);
+            for (at, state) in health.iter().enumerate().filter(|(at, state)| last[*at] != **state)
+            {
+                let name = format!("{}.{}", flow.name, flow.control.components[at]);
+                match state {
+                    Health::Good => tracing::info!("{name}: is well again"),
+                    Health::Retrying(why) => tracing::warn!("{name}: {why}"),
+                    Health::Failed(why) => tracing::error!("{name}: {why}"),
+                }
+            }
+            *last = health;
+        }
+    }
+
+    fn table(&mut self, snapshots: &[Snapshot]) {
+        let mut text = String::new();
+        if self.lines > 0 {
+            text.push_str(&format!("\x1b[{}A\x1b[J", self.lines));
+        }
+        let start = text.len();
+        for (at, snapshot) in snapshots.iter().enumerate() {
+            table(&mut text, snapshot, self.last.get(at));
+        }
+        self.lines = text[start..].matches('\n').count();
+        // A terminal that is gone is no reason to stop.
+        let _ = stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+fn table(text: &mut String, now: &Snapshot, last: Option<&Snapshot>) {
+    let head = ["in/s", "out/s", "dropped", "dead"];
+    let [a, b, c, d] = head;
+    text.push_str(&format!("{:<24} {a:>12} {b:>12} {c:>12} {d:>10}\n", now.flow));
+    let seconds = seconds_between(now, last);
+    for (at, component) in now.components.iter().enumerate() {
+        let before = last.map(|last| &last.components[at]);
+        let (was_in, was_out) = before.map_or((0, 0), |b| (b.rows_in, b.rows_out));
+        let rate = |is: u64, was: u64| grouped(((is - was) as f64 / seconds) as u64);
+        text.push_str(&format!(
+            "  {:<22} {:>12} {:>12} {:>12} {:>10}\n",
+            component.name,
+            rate(component.rows_in, was_in),
+            rate(component.rows_out, was_out),
+            grouped(component.dropped),
+            grouped(component.dead),
+        ));
+    }
+    for (at, edge) in now.edges.iter().enumerate() {
+        let was = last.map_or(0, |last| last.edges[at].blocked_us);
+        let percent = (edge.blocked_us.saturating_sub(was) as f64 / seconds / 10_000.0).min(100.0);
+        text.push_str(&format!("  {} -> {}: backpressure {percent:.0} %\n", edge.from, edge.to));
+    }
+}
+
+fn line(now: &Snapshot, last: Option<&Snapshot>) -> String {
+    let seconds = seconds_between(now, last);
+    let sum = |s: &Snapshot, role: Role, out: bool| -> u64 {
+        let of_role = s.components.iter().filter(|c| c.role == role);
+        of_role.map(|c| if out { c.rows_out } else { c.rows_in }).sum()
+    };
+    let rate = |role, out| {
+        let was = last.map_or(0, |last| sum(last, role, out));
+        grouped(((sum(now, role, out) - was) as f64 / seconds) as u64)
+    };
+    let worst = now.edges.iter().enumerate().map(|(at, edge)| {
+        let was = last.map_or(0, |last| last.edges[at].blocked_us);
+        let percent = edge.blocked_us.saturating_sub(was) as f64 / seconds / 10_000.0;
+        (percent.min(100.0), format!("{} -> {}", edge.from, edge.to))
+    });
+    let worst = worst.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(percent, _)| *percent >= 1.0);
+    let worst = worst.map_or(String::new(), |(p, edge)| format!(", backpressure {p:.0} % {edge}"));
+    let dead: u64 = now.components.iter().map(|c| c.dead).sum();
+    let dropped: u64 = now.components.iter().map(|c| c.dropped).sum();
+    format!(
+        "{}: in {}/s, out {}/s, dropped {}, dead {}{worst}",
+        now.flow,
+        rate(Role::Source, true),
+        rate(Role::Sink, true),
+        grouped(dropped),
+        grouped(dead)
+    )
+}
+
+fn seconds_between(now: &Snapshot, last: Option<&Snapshot>) -> f64 {
+    let since = last.map_or(0, |last| last.now_us);
+    (now.now_us.saturating_sub(since) as f64 / 1e6).max(1e-3)
+}

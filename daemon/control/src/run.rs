@@ -1,0 +1,203 @@
+//! The controller's loop: watch, store positions, stop in good order.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use ringmain_base::Clock;
+use ringmain_runtime::{IoKind, RuntimeError, ShardFailure, Stall, Supervisor, SupervisorOptions};
+use ringmain_shard::Phase;
+
+use crate::check::Prepared;
+use crate::live::Live;
+use crate::signals::{self, Signal};
+use crate::start::{Running, start};
+use crate::store::{Store, StoreError};
+use crate::summary::Summary;
+
+/// How often the controller looks at its shards. Also how late it may notice
+/// their end.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How often positions are written.
+const STORE_EVERY: Duration = Duration::from_secs(1);
+
+/// How to run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Where to write the summary as JSON.
+    pub summary_json: Option<PathBuf>,
+    /// Which I/O driver to use.
+    pub io: IoKind,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Totals of each flow.
+    pub summaries: Vec<Summary>,
+    /// Nothing was left behind: the flows came to their end, or were drained
+    /// in time.
+    pub drained: bool,
+}
+
+/// Why a run failed.
+#[derive(Debug)]
+pub enum RunError {
+    /// Connectors could not be opened: each with flow, component and key.
+    Open(Vec<String>),
+    /// A shard's thread could not be started.
+    Launch(RuntimeError),
+    /// A shard died: a fault of this program.
+    Shard(ShardFailure),
+    /// Positions cannot be read.
+    Store(StoreError),
+    /// The system refused something.
+    System(String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(errors) => f.write_str(&errors.join("\n")),
+            Self::Launch(error) => error.fmt(f),
+            Self::Shard(failure) => failure.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::System(error) => f.write_str(error),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Runs a plan to its end: that of its sources, or a signal.
+///
+/// # Errors
+/// What kept it from starting, or a shard that died.
+pub fn run(prepared: &Prepared, options: &RunOptions) -> Result<Outcome, RunError> {
+    let signals = signals::watch()
+        .map_err(|error| RunError::System(format!("cannot watch for signals: {error}")))?;
+    let data_dir = prepared.plan.daemon.data_dir.as_deref();
+    let store = data_dir.map(Store::open).transpose().map_err(RunError::Store)?;
+    let mut running = start(prepared, store.as_ref(), options.io)?;
+    let _supervisor = supervise(&running)?;
+    let mut watch = Watch::new(&mut running, store.as_ref());
+    let drained = watch.until_end(&signals);
+    let seconds = running.started.elapsed().as_secs_f64();
+    match drained {
+        Ok(drained) => {
+            if drained {
+                running.join();
+            } else {
+                running.abort();
+            }
+            save_positions(&running, store.as_ref());
+            let summaries = summarise(&running, seconds, drained);
+            write_json(&summaries, options)?;
+            Ok(Outcome { summaries, drained })
+        }
+        Err(error) => {
+            running.abort();
+            Err(error)
+        }
+    }
+}
+
+fn supervise(running: &Running) -> Result<Supervisor, RunError> {
+    let monitors = running.threads.iter().map(|thread| thread.monitor()).collect();
+    let on_stall = |stall: Stall| {
+        let (shard, seconds) = (stall.shard, stall.lasted_us as f64 / 1e6);
+        tracing::warn!("{shard}: a turn has lasted for {seconds:.1} s");
+    };
+    Supervisor::start(monitors, SupervisorOptions::default(), on_stall)
+        .map_err(|error| RunError::System(format!("cannot start a thread: {error}")))
+}
+
+struct Watch<'a> {
+    running: &'a mut Running,
+    store: Option<&'a Store>,
+    live: Live,
+    store_at: Instant,
+    deadline: Option<Instant>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(running: &'a mut Running, store: Option<&'a Store>) -> Self {
+        let store_at = Instant::now() + STORE_EVERY;
+        Self { running, store, live: Live::new(), store_at, deadline: None }
+    }
+
+    /// True when nothing was left behind.
+    fn until_end(&mut self, signals: &signals::Signals) -> Result<bool, RunError> {
+        loop {
+            if self.running.is_ended() {
+                return Ok(true);
+            }
+            self.running.check_threads()?;
+            match signals.wait(LOOK_EVERY) {
+                Some(Signal::Stop) if self.deadline.is_some() => {
+                    tracing::warn!("second signal: ending at once");
+                    return Ok(false);
+                }
+                Some(Signal::Stop) => self.drain(),
+                Some(Signal::Reload) | None => {}
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                tracing::warn!("drain: the deadline has passed; what is left is not acknowledged");
+                return Ok(false);
+            }
+            if Instant::now() >= self.store_at {
+                self.store_at = Instant::now() + STORE_EVERY;
+                save_positions(self.running, self.store);
+            }
+            let now_us = self.running.clock.now().mono_us;
+            self.live.tick(&self.running.flows, now_us);
+        }
+    }
+
+    fn drain(&mut self) {
+        let longest = self.running.flows.iter().map(|flow| flow.drain_us).max().unwrap_or(0);
+        self.deadline = Some(Instant::now() + Duration::from_micros(longest));
+        tracing::info!("draining; a second signal ends at once");
+        self.running.set_phase(Phase::Drain);
+    }
+}
+
+fn save_positions(running: &Running, store: Option<&Store>) {
+    let Some(store) = store else { return };
+    for flow in &running.flows {
+        for key in &flow.positions {
+            let Some(position) = key.slot.take() else { continue };
+            if let Err(error) = store.save(&flow.name, &key.source, key.shard, position) {
+                tracing::error!("{}.{}: {error}", flow.name, key.source);
+            }
+        }
+    }
+}
+
+fn summarise(running: &Running, seconds: f64, drained: bool) -> Vec<Summary> {
+    let now_us = running.clock.now().mono_us;
+    let of = |flow: &crate::start::Flow| Summary::of(&flow.metrics.snapshot(now_us), seconds);
+    let summaries: Vec<_> = running.flows.iter().map(of).collect();
+    for summary in summaries.iter().filter(|_| drained) {
+        for name in summary.unbalanced() {
+            let flow = &summary.flow;
+            tracing::error!("{flow}.{name}: in is not out + dropped + dead; please report this");
+            debug_assert!(false, "{flow}.{name} does not balance: {summary:?}");
+        }
+    }
+    summaries
+}
+
+/// One flow is written as an object, several as a list of them.
+fn write_json(summaries: &[Summary], options: &RunOptions) -> Result<(), RunError> {
+    let Some(path) = &options.summary_json else { return Ok(()) };
+    let text = match summaries {
+        [one] => serde_json::to_string_pretty(one),
+        many => serde_json::to_string_pretty(many),
+    };
+    let text = text.expect("numbers and names serialise");
+    let failed = |error| RunError::System(format!("--summary-json {}: {error}", path.display()));
+    fs::write(path, text + "\n").map_err(failed)
+}

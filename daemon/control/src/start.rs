@@ -1,0 +1,197 @@
+//! From a checked plan to running shards, and the way back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringmain_base::SystemClock;
+use ringmain_connectors::Claims;
+use ringmain_metrics::FlowMetrics;
+use ringmain_ring::Doorbell;
+use ringmain_runtime::{IoKind, LaunchOptions, ShardThread, Waker, launch};
+use ringmain_shard::{FlowControl, FlowParts, Phase, PositionKey, Shard, WireOptions, Wired, wire};
+use ringmain_slab::Budget;
+
+use crate::check::Prepared;
+use crate::run::RunError;
+use crate::store::Store;
+
+/// How long opening files, binding and resolving may take altogether.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How often the controller looks while it waits.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// A flow as the controller sees it.
+pub(crate) struct Flow {
+    pub name: String,
+    pub metrics: FlowMetrics,
+    pub control: Arc<FlowControl>,
+    pub positions: Vec<PositionKey>,
+    /// Shards with a part of it.
+    pub parts: usize,
+    pub drain_us: u64,
+}
+
+/// Everything that runs.
+pub(crate) struct Running {
+    pub flows: Vec<Flow>,
+    pub threads: Vec<ShardThread>,
+    pub wakers: Vec<Arc<Waker>>,
+    pub clock: SystemClock,
+    pub started: Instant,
+}
+
+/// Wires the flows, starts their shards and opens every connector; then lets
+/// the messages move.
+pub(crate) fn start(
+    prepared: &Prepared,
+    store: Option<&Store>,
+    io: IoKind,
+) -> Result<Running, RunError> {
+    let clock = SystemClock::new();
+    let wakers = prepared.cores.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
+    let wakers =
+        wakers.map_err(|error| RunError::System(format!("cannot make an eventfd: {error}")))?;
+    let (flows, parts) = wire_all(prepared, store, &wakers)?;
+    let mut running =
+        Running { flows, threads: Vec::new(), wakers, clock, started: Instant::now() };
+    let result = running.launch(prepared, parts, io).and_then(|()| running.open());
+    if let Err(error) = result {
+        running.abort();
+        return Err(error);
+    }
+    running.started = Instant::now();
+    running.set_phase(Phase::Run);
+    Ok(running)
+}
+
+type ShardParts = Vec<(Vec<FlowParts>, Doorbell)>;
+
+fn wire_all(
+    prepared: &Prepared,
+    store: Option<&Store>,
+    wakers: &[Arc<Waker>],
+) -> Result<(Vec<Flow>, ShardParts), RunError> {
+    let bells: Vec<_> = wakers.iter().map(|waker| Doorbell::new(waker.clone())).collect();
+    let budget = Budget::new(prepared.growth_bytes);
+    let claims = Claims::default();
+    let mut shards: ShardParts = bells.iter().map(|bell| (Vec::new(), bell.clone())).collect();
+    let mut flows = Vec::new();
+    for (at, plan) in prepared.plan.flows.iter().enumerate() {
+        let name = plan.name.value.clone();
+        let restore = store.map(|store| store.load(&name)).transpose().map_err(RunError::Store)?;
+        let options = WireOptions {
+            bells: &bells,
+            home: at % bells.len(),
+            slab_bytes: prepared.plan.shards.slab_bytes as usize,
+            linger_us: prepared.plan.shards.linger_us,
+            budget: &budget,
+            restore: restore.as_deref().unwrap_or(&[]),
+            keep_positions: store.is_some(),
+            claims: &claims,
+        };
+        let Wired { parts, metrics, control, positions } = wire(&Arc::new(plan.clone()), &options);
+        let count = parts.len();
+        for part in parts {
+            shards[part.shard].0.push(part);
+        }
+        flows.push(Flow {
+            name,
+            metrics,
+            control,
+            positions,
+            parts: count,
+            drain_us: plan.drain_us,
+        });
+    }
+    Ok((flows, shards))
+}
+
+impl Running {
+    /// One thread per shard that has anything to do.
+    fn launch(
+        &mut self,
+        prepared: &Prepared,
+        shards: ShardParts,
+        io: IoKind,
+    ) -> Result<(), RunError> {
+        for (at, (parts, bell)) in shards.into_iter().enumerate() {
+            if parts.is_empty() {
+                continue;
+            }
+            let name = format!("shard-{at}");
+            let mut options = LaunchOptions::new(name, self.wakers[at].clone(), self.clock);
+            options.core = Some(prepared.cores[at]);
+            options.io = io;
+            options.on_fallback = Some(Box::new(move |why| tracing::warn!("{why}")));
+            let thread = launch(options, move |_, _| Box::new(Shard::new(parts, bell)));
+            self.threads.push(thread.map_err(RunError::Launch)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until every connector stands.
+    fn open(&mut self) -> Result<(), RunError> {
+        let deadline = Instant::now() + OPEN_DEADLINE;
+        while self.flows.iter().any(|flow| flow.control.opened() < flow.parts) {
+            self.check_threads()?;
+            if Instant::now() > deadline {
+                let waiting = self.flows.iter().filter(|f| f.control.opened() < f.parts);
+                let names: Vec<_> = waiting.map(|flow| flow.name.as_str()).collect();
+                let (names, secs) = (names.join(", "), OPEN_DEADLINE.as_secs());
+                return Err(RunError::System(format!("{names}: not open after {secs} s")));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let errors = self.flows.iter().flat_map(|flow| {
+            flow.control.errors().into_iter().map(|error| format!("{}.{error}", flow.name))
+        });
+        let mut errors: Vec<_> = errors.collect();
+        errors.sort();
+        errors.dedup();
+        if errors.is_empty() { Ok(()) } else { Err(RunError::Open(errors)) }
+    }
+
+    /// A shard that ends before its flows have is a failure.
+    pub(crate) fn check_threads(&mut self) -> Result<(), RunError> {
+        let ended = self.flows.iter().all(|flow| flow.control.ended() == flow.parts);
+        if ended || !self.threads.iter().any(ShardThread::is_finished) {
+            return Ok(());
+        }
+        let Some(at) = self.threads.iter().position(ShardThread::is_finished) else {
+            return Ok(());
+        };
+        match self.threads.swap_remove(at).join() {
+            Ok(()) => Ok(()),
+            Err(failure) => Err(RunError::Shard(failure)),
+        }
+    }
+
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        for flow in &self.flows {
+            flow.control.set_phase(phase);
+        }
+        for waker in &self.wakers {
+            ringmain_ring::Wake::wake(&**waker);
+        }
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.flows.iter().all(|flow| flow.control.ended() == flow.parts)
+    }
+
+    /// Ends the shards without waiting for messages.
+    pub(crate) fn abort(&mut self) {
+        self.set_phase(Phase::Abort);
+        self.join();
+    }
+
+    /// Waits for the shards' threads, which have been told to end.
+    pub(crate) fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            if let Err(failure) = thread.join() {
+                tracing::error!("{failure}");
+            }
+        }
+    }
+}

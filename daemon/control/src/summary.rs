@@ -1,0 +1,164 @@
+//! What a run came to, for people and for programs.
+
+use std::fmt;
+
+use ringmain_metrics::Snapshot;
+use serde::{Serialize, Serializer};
+
+/// One flow's totals.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The flow.
+    pub flow: String,
+    /// From the first turn to the end.
+    pub seconds: f64,
+    /// Totals by component, in the order of the graph.
+    #[serde(serialize_with = "as_map")]
+    pub components: Vec<(String, Totals)>,
+    /// Edges, in the order of the graph.
+    pub edges: Vec<EdgeTotals>,
+}
+
+/// A component's totals, in messages and bytes.
+#[derive(Clone, Debug, Serialize, PartialEq, Eq)]
+pub struct Totals {
+    /// Messages that came in.
+    #[serde(rename = "in")]
+    pub rows_in: u64,
+    /// Messages that went out.
+    #[serde(rename = "out")]
+    pub rows_out: u64,
+    /// Messages dropped on purpose or by a full edge's policy.
+    pub dropped: u64,
+    /// Messages refused.
+    pub dead: u64,
+    /// Bytes read from outside.
+    pub bytes_in: u64,
+    /// Bytes written to the outside.
+    pub bytes_out: u64,
+}
+
+/// An edge's total.
+#[derive(Clone, Debug, Serialize)]
+pub struct EdgeTotals {
+    /// Producer.
+    pub from: String,
+    /// Consumer.
+    pub to: String,
+    /// Part of the time that the producer had no credit.
+    pub backpressure_pct: f64,
+}
+
+impl Totals {
+    /// Whether every message that came in is accounted for.
+    #[must_use]
+    pub fn balance(&self) -> bool {
+        self.rows_in == self.rows_out + self.dropped + self.dead
+    }
+}
+
+impl Summary {
+    pub(crate) fn of(snapshot: &Snapshot, seconds: f64) -> Self {
+        let component = |c: &ringmain_metrics::ComponentSnapshot| {
+            let totals = Totals {
+                rows_in: c.rows_in,
+                rows_out: c.rows_out,
+                dropped: c.dropped,
+                dead: c.dead,
+                bytes_in: c.bytes_in,
+                bytes_out: c.bytes_out,
+            };
+            (c.name.clone(), totals)
+        };
+        let edge = |e: &ringmain_metrics::EdgeSnapshot| EdgeTotals {
+            from: e.from.clone(),
+            to: e.to.clone(),
+            backpressure_pct: percent(e.blocked_us, seconds),
+        };
+        Self {
+            flow: snapshot.flow.clone(),
+            seconds,
+            components: snapshot.components.iter().map(component).collect(),
+            edges: snapshot.edges.iter().map(edge).collect(),
+        }
+    }
+
+    /// Components whose counts do not add up: messages lost, or counted
+    /// wrongly. Either is a mistake of this program.
+    pub fn unbalanced(&self) -> impl Iterator<Item = &str> {
+        self.components.iter().filter(|(_, t)| !t.balance()).map(|(name, _)| name.as_str())
+    }
+}
+
+fn as_map<S: Serializer>(list: &[(String, Totals)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(list.iter().map(|(name, totals)| (name, totals)))
+}
+
+fn percent(blocked_us: u64, seconds: f64) -> f64 {
+    if seconds <= 0.0 {
+        return 0.0;
+    }
+    let percent = blocked_us as f64 / (seconds * 10_000.0);
+    (percent.min(100.0) * 10.0).round() / 10.0
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}: {:.2} s", self.flow, self.seconds)?;
+        writeln!(
+            f,
+            "  {:<20} {:>14} {:>14} {:>12} {:>9} {:>12}",
+            "component", "in", "out", "dropped", "dead", "msg/s"
+        )?;
+        for (name, t) in &self.components {
+            let rate = t.rows_in as f64 / self.seconds.max(1e-9);
+            writeln!(
+                f,
+                "  {:<20} {:>14} {:>14} {:>12} {:>9} {:>12}",
+                name,
+                grouped(t.rows_in),
+                grouped(t.rows_out),
+                grouped(t.dropped),
+                grouped(t.dead),
+                grouped(rate as u64)
+            )?;
+        }
+        for edge in self.edges.iter().filter(|edge| edge.backpressure_pct >= 0.1) {
+            let (from, to, pct) = (&edge.from, &edge.to, edge.backpressure_pct);
+            writeln!(f, "  backpressure {pct:>5.1} %  {from} -> {to}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(n), text);
+        }
+    }
+
+    #[test]
+    fn backpressure_is_a_part_of_the_time() {
+        assert_eq!(percent(500_000, 1.0), 50.0);
+        assert_eq!(percent(2_000_000, 1.0), 100.0);
+        assert_eq!(percent(1, 0.0), 0.0);
+    }
+}

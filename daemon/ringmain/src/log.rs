@@ -1,0 +1,25 @@
+//! Logging, on standard error: standard output is a sink.
+
+use ringmain_config::{LogFormat, LogLevel, LogPlan};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. `RINGMAIN_LOG` overrides the configured level, in the
+/// syntax of tracing's filters.
+pub(crate) fn init(plan: &LogPlan) {
+    let level = match plan.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    let filter = EnvFilter::try_from_env("RINGMAIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr);
+    match plan.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -1,0 +1,232 @@
+//! Puts a flow's parts together, on the shard that they are for.
+
+use ringmain_connectors::{Placement, sink, source};
+use ringmain_ops::chain::{Chain, Node, Target};
+use ringmain_ring::Span;
+use ringmain_slab::{Budget, Slab};
+
+use crate::dead_letter::{self, DeadLetters};
+use crate::exchange::{Exchange, Keys};
+use crate::exits::{Exit, Exits};
+use crate::flow::{FlowShard, Owner};
+use crate::inlet::{LoopInlet, Positions, RemoteInlet, SourceInlet, Stage};
+use crate::operators;
+use crate::outlet::Outlet;
+use crate::wiring::{FlowParts, OutletParts};
+
+/// What refused messages of the dead letters' own sink are gathered in: they
+/// are logged, so hardly anything.
+const LAST_RESORT_BYTES: usize = 1024;
+
+/// Hands out numbers for the owners of operations.
+pub(crate) struct Owners<'a> {
+    pub flow: usize,
+    pub table: &'a mut Vec<(usize, Owner)>,
+}
+
+impl Owners<'_> {
+    fn add(&mut self, owner: Owner) -> u32 {
+        self.table.push((self.flow, owner));
+        (self.table.len() - 1) as u32
+    }
+}
+
+/// Builds the flow. Nothing is opened yet.
+pub(crate) fn assemble(parts: FlowParts, owners: &mut Owners<'_>) -> Result<FlowShard, String> {
+    Assembly { owners, inlets: 0 }.flow(parts)
+}
+
+struct Assembly<'a, 'b> {
+    owners: &'a mut Owners<'b>,
+    inlets: u16,
+}
+
+impl Assembly<'_, '_> {
+    fn flow(&mut self, mut parts: FlowParts) -> Result<FlowShard, String> {
+        // Key fields get their slots before any message can use them up.
+        let keys = keys(&parts);
+        let chain = chain(&parts)?;
+        let sources = self.sources(&mut parts, keys)?;
+        let remotes = self.remotes(&mut parts);
+        let loops = self.loops(&mut parts);
+        let outlets = std::mem::take(&mut parts.outlets).into_iter().enumerate();
+        let outlets = outlets.map(|(at, o)| self.outlet(&parts, o, Owner::Outlet(at)));
+        let outlets = outlets.collect::<Result<Vec<_>, _>>()?;
+        let letters_sink = parts.letters_sink.take();
+        let dead_outlet = letters_sink.map(|o| self.outlet(&parts, o, Owner::DeadOutlet));
+        let dead_outlet = dead_outlet.transpose()?;
+        let letters = parts.letters.take();
+        let dead = dead_letters(&parts, letters, parts.slab_bytes);
+        let exits = exits(&mut parts, dead);
+        Ok(FlowShard {
+            timer_needs: parts.graph.timer_needs(),
+            sinks: parts.plan.sinks.len(),
+            spare: slab(&parts),
+            last_resort: dead_letters(&parts, None, LAST_RESORT_BYTES),
+            control: parts.control,
+            cells: parts.cells,
+            sources,
+            remotes,
+            loops,
+            chain,
+            exits,
+            outlets,
+            dead_outlet,
+            stopping: false,
+            exits_drained: false,
+            dead_drained: false,
+            done: false,
+            letters: 0,
+        })
+    }
+
+    fn inlet(&mut self) -> u16 {
+        self.inlets += 1;
+        self.inlets - 1
+    }
+
+    fn sources(
+        &mut self,
+        parts: &mut FlowParts,
+        mut keys: Option<Keys>,
+    ) -> Result<Vec<SourceInlet>, String> {
+        let mut inlets = Vec::new();
+        for part in std::mem::take(&mut parts.sources) {
+            let plan = &parts.plan.sources[part.at];
+            let name = plan.name.as_str();
+            // A source that is on one shard only has no twins to share with.
+            let twins = crate::graph::source_on_each_shard(&plan.kind);
+            let alone = Placement::new(0, 1, &parts.place.claims);
+            let place = if twins { &parts.place } else { &alone };
+            let failed = |error| format!("{name}: {error}");
+            let mut source = source(plan, &parts.schema, place).map_err(failed)?;
+            if let Some(position) = &part.restore {
+                source.restore(position).map_err(failed)?;
+            }
+            let targets = parts.graph.sources[part.at].clone();
+            let exchange = match keys.take() {
+                Some(own) => {
+                    keys = self::keys(parts);
+                    let me = usize::from(parts.place.shard);
+                    Some(Exchange::new(own, me, part.lanes, parts.linger_us))
+                }
+                None => None,
+            };
+            inlets.push(SourceInlet {
+                source,
+                component: part.at,
+                owner: self.owners.add(Owner::Source(inlets.len())),
+                id: self.inlet(),
+                needs: parts.graph.needs(&targets),
+                targets,
+                exchange,
+                positions: part.slot.map(Positions::new),
+                stage: Stage::Running,
+                number: 0,
+                work: slab(parts),
+                stuck: false,
+            });
+        }
+        Ok(inlets)
+    }
+
+    fn remotes(&mut self, parts: &mut FlowParts) -> Vec<RemoteInlet> {
+        let remotes = std::mem::take(&mut parts.remotes).into_iter();
+        let inlet = |part: crate::wiring::RemoteParts| {
+            let targets = parts.graph.sources[part.source].clone();
+            let needs = parts.graph.needs(&targets);
+            RemoteInlet {
+                downstream: part.downstream,
+                id: self.inlet(),
+                targets,
+                needs,
+                ended: false,
+            }
+        };
+        remotes.map(inlet).collect()
+    }
+
+    fn loops(&mut self, parts: &mut FlowParts) -> Vec<LoopInlet> {
+        let loops = std::mem::take(&mut parts.loops).into_iter().enumerate();
+        let inlet = |(at, downstream)| {
+            let back: crate::graph::LoopBack = parts.graph.loops[at];
+            let targets = vec![Target::Operator(back.operator)];
+            let needs = parts.graph.needs(&targets);
+            LoopInlet { downstream, id: self.inlet(), targets, needs }
+        };
+        loops.map(inlet).collect()
+    }
+
+    fn outlet(
+        &mut self,
+        parts: &FlowParts,
+        outlet: OutletParts,
+        owner: Owner,
+    ) -> Result<Outlet, String> {
+        let letters = matches!(owner, Owner::DeadOutlet);
+        let plan = if letters {
+            parts.plan.dead_letters.as_ref().expect("their sink's parts are here")
+        } else {
+            &parts.plan.sinks[outlet.sink]
+        };
+        let schema = if letters { dead_letter::schema() } else { parts.schema.clone() };
+        let twins = crate::graph::sink_on_each_shard(plan);
+        let alone = Placement::new(0, 1, &parts.place.claims);
+        let place = if twins { &parts.place } else { &alone };
+        let sink = sink(plan, &schema, place).map_err(|e| format!("{}: {e}", plan.name))?;
+        let component = parts.graph.sink(outlet.sink);
+        let owner = self.owners.add(owner);
+        Ok(Outlet::new(sink, component, owner, outlet.inputs, parts.cells.clone()))
+    }
+}
+
+fn keys(parts: &FlowParts) -> Option<Keys> {
+    let partition = parts.plan.partition.as_ref()?;
+    let names: Vec<_> = partition.key.iter().map(|name| name.value.clone()).collect();
+    Some(Keys::new(&names, partition.count, &parts.schema))
+}
+
+fn chain(parts: &FlowParts) -> Result<Chain, String> {
+    let mut nodes = Vec::new();
+    for (at, plan) in parts.plan.operators.iter().enumerate() {
+        let operator = operators::compile(plan, &parts.schema)
+            .map_err(|error| format!("{}: {}", plan.name, error.message))?;
+        let component = parts.graph.operator(at);
+        nodes.push(Node { operator, component, outputs: parts.graph.operators[at].clone() });
+    }
+    Ok(Chain::new(nodes, parts.cells.clone(), parts.slab_bytes, &parts.budget))
+}
+
+fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
+    let exits = std::mem::take(&mut parts.exits).into_iter().enumerate();
+    let exit = |(at, part): (usize, crate::wiring::ExitParts)| Exit {
+        upstream: part.upstream,
+        when_full: part.when_full,
+        shed: part.shed,
+        component: parts.graph.behind(at),
+        drained: false,
+    };
+    Exits {
+        exits: exits.map(exit).collect(),
+        dead,
+        cells: parts.cells.clone(),
+        inlet: 0,
+        span: Span { first: 0, last: 0 },
+        now: ringmain_base::Now::default(),
+    }
+}
+
+fn dead_letters(
+    parts: &FlowParts,
+    upstream: Option<ringmain_ring::Upstream<Slab>>,
+    bytes: usize,
+) -> DeadLetters {
+    let names = parts.control.components.clone();
+    let (flow, schema) = (parts.plan.name.as_str(), parts.schema.clone());
+    DeadLetters::new(flow, names, schema, upstream, bytes, &parts.budget)
+}
+
+fn slab(parts: &FlowParts) -> Slab {
+    let budget: &Budget = &parts.budget;
+    Slab::new(parts.slab_bytes, budget)
+}

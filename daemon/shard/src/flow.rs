@@ -1,0 +1,377 @@
+//! One flow on one shard: inlets, chain, exits, outlets, and the turn that
+//! moves batches through them.
+
+use std::sync::Arc;
+
+use ringmain_base::Now;
+use ringmain_connectors::{Health, Pull};
+use ringmain_metrics::Cells;
+use ringmain_ops::chain::Chain;
+use ringmain_ring::{Item, Marker, Span};
+use ringmain_runtime::io::{EventKind, Io};
+use ringmain_slab::Slab;
+
+use crate::control::{FlowControl, Phase};
+use crate::dead_letter::DeadLetters;
+use crate::exchange::Exchange;
+use crate::exits::Exits;
+use crate::inlet::{LoopInlet, RemoteInlet, SourceInlet, Stage};
+use crate::outlet::Outlet;
+
+/// Batches that one inlet may run per turn.
+const BATCHES_PER_TURN: usize = 8;
+
+/// The inlet number under which a sink's own dead letters are sent: nothing
+/// waits for their acknowledgement.
+pub(crate) const SINK_LETTERS: u16 = u16::MAX;
+
+/// Who an operation of the shard's `Io` belongs to, within a flow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owner {
+    Source(usize),
+    Outlet(usize),
+    DeadOutlet,
+}
+
+/// A flow on a shard.
+pub(crate) struct FlowShard {
+    pub control: Arc<FlowControl>,
+    pub cells: Arc<[Cells]>,
+    pub sources: Vec<SourceInlet>,
+    pub remotes: Vec<RemoteInlet>,
+    pub loops: Vec<LoopInlet>,
+    pub chain: Chain,
+    pub exits: Exits,
+    pub outlets: Vec<Outlet>,
+    /// The sink of the dead letters, on the flow's home shard.
+    pub dead_outlet: Option<Outlet>,
+    /// Takes what the dead letters' sink itself refuses.
+    pub last_resort: DeadLetters,
+    pub sinks: usize,
+    /// Empty between batches.
+    pub spare: Slab,
+    pub timer_needs: Vec<usize>,
+    pub stopping: bool,
+    pub exits_drained: bool,
+    pub dead_drained: bool,
+    pub done: bool,
+    pub letters: u64,
+}
+
+impl FlowShard {
+    /// Opens sinks, then sources.
+    pub(crate) fn open(&mut self, io: &mut dyn Io, now: Now) -> Result<(), String> {
+        let name = &self.control.components;
+        let at = |component: usize, error| format!("{}: {error}", name[component]);
+        if let Some(outlet) = &mut self.dead_outlet {
+            let result = outlet.open(io, &mut self.last_resort, now);
+            result.map_err(|e| at(outlet.component, e))?;
+        }
+        for outlet in &mut self.outlets {
+            outlet.open(io, &mut self.exits.dead, now).map_err(|e| at(outlet.component, e))?;
+        }
+        for inlet in &mut self.sources {
+            let cells = &self.cells[inlet.component];
+            let result = inlet.with(io, &mut self.exits.dead, cells, now, |s, _, cx| s.open(cx));
+            result.map_err(|e| at(inlet.component, e))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_event(
+        &mut self,
+        owner: Owner,
+        tag: u32,
+        event: EventKind,
+        io: &mut dyn Io,
+        now: Now,
+    ) {
+        let dead = &mut self.exits.dead;
+        match owner {
+            Owner::Source(at) => {
+                let inlet = &mut self.sources[at];
+                let cells = &self.cells[inlet.component];
+                inlet.with(io, dead, cells, now, |s, _, cx| s.on_event(tag, event, cx));
+            }
+            Owner::Outlet(at) => self.outlets[at].on_event(tag, event, io, dead, now),
+            Owner::DeadOutlet => {
+                if let Some(outlet) = &mut self.dead_outlet {
+                    outlet.on_event(tag, event, io, &mut self.last_resort, now);
+                }
+            }
+        }
+    }
+
+    /// One bounded turn; returns how much was done.
+    pub(crate) fn turn(&mut self, io: &mut dyn Io, now: Now) -> usize {
+        if self.control.phase() == Phase::Drain && !self.stopping {
+            self.stop(io, now);
+        }
+        let mut work = self.run_sources(io, now);
+        work += self.run_remotes(now);
+        work += self.run_loops(now);
+        work += self.run_timers(now);
+        work += self.run_outlets(io, now);
+        self.flush_letters(now);
+        self.account(now);
+        self.exits.settle(now);
+        work + self.advance_end(now)
+    }
+
+    /// When the flow wants a turn though nothing happens.
+    pub(crate) fn wake_at_us(&self) -> Option<u64> {
+        let sources = self.sources.iter().filter(|s| s.stage == Stage::Running);
+        let sources = sources.filter_map(|s| s.source.wake_at_us());
+        let lanes = self.sources.iter().filter_map(|s| s.exchange.as_ref()?.wake_at_us());
+        let outlets = self.outlets.iter().chain(&self.dead_outlet);
+        let outlets = outlets.filter_map(Outlet::wake_at_us);
+        sources.chain(lanes).chain(outlets).chain(self.chain.timer_at_us()).min()
+    }
+
+    /// A number that changes when credit or an ack comes back. Compared between
+    /// the beginning of a turn that did nothing and the moment before parking.
+    pub(crate) fn pulse(&self) -> u64 {
+        let lanes = self.sources.iter().filter_map(|s| s.exchange.as_ref()).map(Exchange::pulse);
+        lanes.fold(self.exits.pulse(), u64::wrapping_add)
+    }
+
+    /// Whether something has arrived that a turn could take up.
+    pub(crate) fn has_arrivals(&self) -> bool {
+        let mut outlets = self.outlets.iter().chain(&self.dead_outlet);
+        self.remotes.iter().any(|r| !r.downstream.is_empty()) || outlets.any(Outlet::has_work)
+    }
+
+    /// How its connectors are doing, by component.
+    pub(crate) fn health(&self) -> impl Iterator<Item = (usize, Health)> {
+        let sources = self.sources.iter().map(|s| (s.component, s.source.health()));
+        let outlets = self.outlets.iter().chain(&self.dead_outlet);
+        sources.chain(outlets.map(|o| (o.component, o.health())))
+    }
+
+    fn stop(&mut self, io: &mut dyn Io, now: Now) {
+        self.stopping = true;
+        for inlet in &mut self.sources {
+            let cells = &self.cells[inlet.component];
+            inlet.with(io, &mut self.exits.dead, cells, now, |s, _, cx| s.stop(cx));
+        }
+    }
+
+    fn run_sources(&mut self, io: &mut dyn Io, now: Now) -> usize {
+        let mut work = 0;
+        for at in 0..self.sources.len() {
+            for _ in 0..BATCHES_PER_TURN {
+                match self.run_source(at, io, now) {
+                    Some(done) => work += done,
+                    None => break,
+                }
+            }
+            let inlet = &mut self.sources[at];
+            if let Some(exchange) = &mut inlet.exchange {
+                exchange.flush(inlet.id, false, now);
+            }
+        }
+        work
+    }
+
+    /// One batch of a source; `None` when there is no more to do now.
+    fn run_source(&mut self, at: usize, io: &mut dyn Io, now: Now) -> Option<usize> {
+        let inlet = &mut self.sources[at];
+        if inlet.stuck {
+            return self.run_stuck(at, now);
+        }
+        if inlet.stage != Stage::Running || !self.exits.admit(&inlet.needs, now) {
+            return None;
+        }
+        self.exits.begin(inlet.id, inlet.number + 1, now);
+        let cells = &self.cells[inlet.component];
+        let (pull, rows) = inlet.pull(io, &mut self.exits.dead, cells, now);
+        if rows > 0 {
+            self.scatter(at, now);
+        }
+        self.exits.end();
+        match pull {
+            Pull::More => Some(rows),
+            Pull::Idle | Pull::Ended => None,
+        }
+    }
+
+    /// A batch of which rows wait for room on the way to another shard.
+    fn run_stuck(&mut self, at: usize, now: Now) -> Option<usize> {
+        let inlet = &self.sources[at];
+        if !self.exits.admit(&inlet.needs, now) {
+            return None;
+        }
+        self.exits.begin(inlet.id, inlet.number, now);
+        let before = inlet.work.len();
+        self.scatter(at, now);
+        self.exits.end();
+        let inlet = &self.sources[at];
+        (!inlet.stuck).then_some(before)
+    }
+
+    /// Sends rows of other shards on their way and runs this shard's.
+    fn scatter(&mut self, at: usize, now: Now) {
+        let inlet = &mut self.sources[at];
+        let Some(exchange) = &mut inlet.exchange else {
+            self.chain.run(&inlet.targets, &mut inlet.work, now, &mut self.exits);
+            return;
+        };
+        let retry = inlet.stuck;
+        let stuck = exchange.scatter(&mut inlet.work, inlet.id, inlet.number, now);
+        inlet.stuck = stuck > 0;
+        if stuck == 0 {
+            self.chain.run(&inlet.targets, &mut inlet.work, now, &mut self.exits);
+        } else if !retry {
+            // This shard's rows do not wait for other shards. Those that find
+            // no memory beside the waiting ones run after them.
+            exchange.take_mine(&mut inlet.work, &mut self.spare);
+            self.chain.run(&inlet.targets, &mut self.spare, now, &mut self.exits);
+        }
+    }
+
+    fn run_remotes(&mut self, now: Now) -> usize {
+        let mut work = 0;
+        for inlet in &mut self.remotes {
+            for _ in 0..BATCHES_PER_TURN {
+                if inlet.downstream.is_empty() || !self.exits.admit(&inlet.needs, now) {
+                    break;
+                }
+                work += 1;
+                match inlet.downstream.recv() {
+                    Some(Item::Slab { mut slab, .. }) => {
+                        // The empty one goes back at once: credit for the
+                        // other shard while this batch runs.
+                        std::mem::swap(&mut slab, &mut self.spare);
+                        inlet.downstream.give_back(slab);
+                        self.exits.begin(inlet.id, inlet.downstream.received(), now);
+                        self.chain.run(&inlet.targets, &mut self.spare, now, &mut self.exits);
+                        self.exits.end();
+                    }
+                    Some(Item::Marker(Marker::Drain)) => inlet.ended = true,
+                    Some(Item::Marker(_)) | None => {}
+                }
+            }
+        }
+        work
+    }
+
+    fn run_loops(&mut self, now: Now) -> usize {
+        let mut work = 0;
+        for inlet in &mut self.loops {
+            // What waits at the beginning of the turn, no more: what comes
+            // back meanwhile is for the next one.
+            for _ in 0..BATCHES_PER_TURN {
+                if inlet.downstream.is_empty() || !self.exits.admit(&inlet.needs, now) {
+                    break;
+                }
+                let Some(Item::Slab { mut slab, .. }) = inlet.downstream.recv() else { continue };
+                std::mem::swap(&mut slab, &mut self.spare);
+                inlet.downstream.give_back(slab);
+                // Acknowledgements end at the way back.
+                inlet.downstream.ack(inlet.downstream.received());
+                self.exits.begin(inlet.id, inlet.downstream.received(), now);
+                self.chain.run(&inlet.targets, &mut self.spare, now, &mut self.exits);
+                self.exits.end();
+                work += 1;
+            }
+        }
+        work
+    }
+
+    fn run_timers(&mut self, now: Now) -> usize {
+        let due = self.chain.timer_at_us().is_some_and(|at| at <= now.mono_us);
+        if !due || !self.exits.admit(&self.timer_needs, now) {
+            return 0;
+        }
+        self.letters += 1;
+        self.exits.begin(SINK_LETTERS, self.letters, now);
+        self.chain.on_timers(&mut self.spare, now, &mut self.exits);
+        self.exits.end();
+        1
+    }
+
+    fn run_outlets(&mut self, io: &mut dyn Io, now: Now) -> usize {
+        let mut work = 0;
+        for outlet in &mut self.outlets {
+            // A sink may refuse rows, too: it gets none while their letters
+            // could not be kept.
+            if self.exits.dead.is_ready(now) {
+                work += outlet.turn(io, &mut self.exits.dead, now);
+            }
+        }
+        if let Some(outlet) = &mut self.dead_outlet {
+            work += outlet.turn(io, &mut self.last_resort, now);
+        }
+        work
+    }
+
+    fn flush_letters(&mut self, now: Now) {
+        if !self.exits.dead.is_flushed() {
+            self.letters += 1;
+            let span = Span { first: self.letters, last: self.letters };
+            self.exits.dead.flush(SINK_LETTERS, span, now);
+        }
+    }
+
+    /// Acks to other shards, positions of sources.
+    fn account(&mut self, now: Now) {
+        for inlet in &mut self.remotes {
+            let received = inlet.downstream.received();
+            if received != inlet.downstream.acked() {
+                inlet.downstream.ack(self.exits.position(inlet.id, received));
+            }
+        }
+        for inlet in &mut self.sources {
+            if inlet.positions.is_none() {
+                continue;
+            }
+            let (id, upto) = (inlet.id, inlet.upto());
+            let mut accepted = self.exits.position(id, upto);
+            if let Some(exchange) = &mut inlet.exchange {
+                accepted = accepted.min(exchange.position(id, upto));
+            }
+            inlet.account(accepted, now);
+        }
+    }
+
+    /// The end of the flow moves from sources to sinks, stage by stage.
+    fn advance_end(&mut self, now: Now) -> usize {
+        let mut moved = 0;
+        for inlet in &mut self.sources {
+            if inlet.stage == Stage::Ended && !inlet.stuck {
+                let told = inlet.exchange.as_mut().is_none_or(|e| e.drain(inlet.id, now));
+                if told {
+                    inlet.stage = Stage::Drained;
+                    moved += 1;
+                }
+            }
+        }
+        if !self.exits_drained && self.is_quiet() {
+            self.exits_drained = self.exits.drain(self.sinks);
+            moved += usize::from(self.exits_drained);
+        }
+        if self.exits_drained && !self.dead_drained && self.outlets.iter().all(Outlet::is_done) {
+            self.dead_drained = self.drain_letters();
+            moved += usize::from(self.dead_drained);
+        }
+        let dead_done = self.dead_outlet.as_ref().is_none_or(Outlet::is_done);
+        self.done =
+            self.dead_drained && dead_done && self.sources.iter().all(SourceInlet::is_settled);
+        moved
+    }
+
+    /// Nothing more can come into the chain.
+    fn is_quiet(&mut self) -> bool {
+        self.sources.iter().all(|s| s.stage == Stage::Drained)
+            && self.remotes.iter().all(|r| r.ended)
+            && self.loops.iter().all(|l| l.downstream.is_empty())
+    }
+
+    fn drain_letters(&mut self) -> bool {
+        if !self.exits.dead.is_flushed() {
+            return false;
+        }
+        let Some(upstream) = self.exits.dead.upstream() else { return true };
+        upstream.send_marker(Marker::Drain).is_ok()
+    }
+}

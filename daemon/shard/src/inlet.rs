@@ -1,0 +1,205 @@
+//! Where batches come into a shard's chain: its own sources, queues from the
+//! exchanges of other shards, and the ways back of cycles.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ringmain_base::{Now, Reason};
+use ringmain_connectors::{Cx, Pull, Refusals, Source};
+use ringmain_metrics::Cells;
+use ringmain_ops::chain::Target;
+use ringmain_ring::Downstream;
+use ringmain_runtime::io::Io;
+use ringmain_slab::{RowRef, Slab};
+
+use crate::dead_letter::DeadLetters;
+use crate::exchange::Exchange;
+
+/// How often the position of a source is taken, in microseconds.
+const POSITION_EVERY_US: u64 = 200_000;
+
+/// The last position of a source of which everything before has been accepted,
+/// in the source's own format. Written by the shard, stored by the controller.
+#[derive(Clone, Debug, Default)]
+pub struct PositionSlot(Arc<Mutex<Option<Vec<u8>>>>);
+
+impl PositionSlot {
+    /// Takes the position, if there is a new one.
+    #[must_use]
+    pub fn take(&self) -> Option<Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put(&self, position: Vec<u8>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
+    }
+}
+
+/// Positions of one source on their way to being acknowledged. One at a time:
+/// the next is taken when the last has been accepted, so nothing piles up.
+pub(crate) struct Positions {
+    slot: PositionSlot,
+    waiting: Option<(u64, Vec<u8>)>,
+    stored: u64,
+    next_us: u64,
+}
+
+impl Positions {
+    pub(crate) fn new(slot: PositionSlot) -> Self {
+        Self { slot, waiting: None, stored: 0, next_us: 0 }
+    }
+
+    /// The source has given out batch `number`, and all before.
+    fn offer(&mut self, number: u64, source: &dyn Source, now: Now, last: bool) {
+        let due = last || now.mono_us >= self.next_us;
+        if self.waiting.is_none() && number > self.stored && due {
+            self.waiting = source.position().map(|position| (number, position));
+            self.next_us = now.mono_us + POSITION_EVERY_US;
+        }
+    }
+
+    /// Everything up to `accepted` has been accepted.
+    fn accept(&mut self, accepted: u64) {
+        if let Some((number, position)) = self.waiting.take_if(|(number, _)| *number <= accepted) {
+            self.stored = number;
+            self.slot.put(position);
+        }
+    }
+}
+
+/// How far a source has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It may give more.
+    Running,
+    /// It has given everything; some of it may still be here.
+    Ended,
+    /// Everything has left, and whoever must know has been told.
+    Drained,
+}
+
+/// A source on this shard.
+pub(crate) struct SourceInlet {
+    pub source: Box<dyn Source>,
+    pub component: usize,
+    pub owner: u32,
+    pub id: u16,
+    pub targets: Vec<Target>,
+    pub needs: Vec<usize>,
+    pub exchange: Option<Exchange>,
+    pub positions: Option<Positions>,
+    pub stage: Stage,
+    /// Number of the last batch.
+    pub number: u64,
+    /// The batch under way. Holds rows between turns only while they wait for
+    /// room on the way to another shard.
+    pub work: Slab,
+    pub stuck: bool,
+}
+
+impl SourceInlet {
+    /// Fills the working slab. Returns what the source said and how many rows
+    /// came.
+    pub(crate) fn pull(
+        &mut self,
+        io: &mut dyn Io,
+        dead: &mut DeadLetters,
+        cells: &Cells,
+        now: Now,
+    ) -> (Pull, usize) {
+        debug_assert!(self.work.is_empty());
+        let pull = self.with(io, dead, cells, now, |source, work, cx| source.poll(work, cx));
+        let rows = self.work.len();
+        if rows > 0 {
+            self.number += 1;
+            cells.rows_in.add(rows as u64);
+            cells.rows_out.add(rows as u64);
+        }
+        if pull == Pull::Ended && self.stage == Stage::Running {
+            self.stage = Stage::Ended;
+        }
+        (pull, rows)
+    }
+
+    /// Calls the source with everything it may use.
+    pub(crate) fn with<R>(
+        &mut self,
+        io: &mut dyn Io,
+        dead: &mut DeadLetters,
+        cells: &Cells,
+        now: Now,
+        call: impl FnOnce(&mut dyn Source, &mut Slab, &mut Cx<'_>) -> R,
+    ) -> R {
+        let mut refusals = SourceRefusals { cells, dead, component: self.component, now };
+        let mut bytes = 0;
+        let mut cx = Cx { io, now, owner: self.owner, refusals: &mut refusals, bytes: &mut bytes };
+        let result = call(&mut *self.source, &mut self.work, &mut cx);
+        if bytes > 0 {
+            cells.bytes_in.add(bytes);
+        }
+        result
+    }
+
+    /// Takes and passes on positions; `accepted` is the last batch of which
+    /// everything was accepted.
+    pub(crate) fn account(&mut self, accepted: u64, now: Now) {
+        let last = self.stage != Stage::Running;
+        if let Some(positions) = &mut self.positions {
+            positions.accept(accepted);
+            if !self.stuck {
+                positions.offer(self.number, &*self.source, now, last);
+                positions.accept(accepted);
+            }
+        }
+    }
+
+    /// Its last position has been passed on, if it has positions.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.positions.as_ref().is_none_or(|p| p.stored == self.number)
+            || self.source.position().is_none()
+    }
+
+    /// The highest batch that may count as accepted as far as this inlet
+    /// knows: rows that wait here are not.
+    pub(crate) fn upto(&self) -> u64 {
+        self.number - u64::from(self.stuck)
+    }
+}
+
+/// A queue from the exchange of another shard. What comes in is treated like a
+/// source of its own, and its position goes back as the ack.
+pub(crate) struct RemoteInlet {
+    pub downstream: Downstream<Slab>,
+    pub id: u16,
+    pub targets: Vec<Target>,
+    pub needs: Vec<usize>,
+    pub ended: bool,
+}
+
+/// The way back of a cycle: a source without acks.
+pub(crate) struct LoopInlet {
+    pub downstream: Downstream<Slab>,
+    pub id: u16,
+    pub targets: Vec<Target>,
+    pub needs: Vec<usize>,
+}
+
+struct SourceRefusals<'a> {
+    cells: &'a Cells,
+    dead: &'a mut DeadLetters,
+    component: usize,
+    now: Now,
+}
+
+impl Refusals for SourceRefusals<'_> {
+    fn bytes(&mut self, reason: Reason, detail: &str, origin: &str, offset: u64, bytes: &[u8]) {
+        self.cells.rows_in.add(1);
+        self.cells.refuse(reason);
+        self.dead.bytes(self.component, bytes, (origin, offset), reason, detail, self.now);
+    }
+
+    fn row(&mut self, reason: Reason, detail: &str, row: RowRef<'_>) {
+        self.cells.rows_in.add(1);
+        self.cells.refuse(reason);
+        self.dead.row(self.component, row, reason, detail, self.now);
+    }
+}

@@ -1,0 +1,280 @@
+//! A sink on a shard, with the queues that lead to it.
+//!
+//! Credit goes back when a slab's rows are in the sink's buffers, the ack when
+//! the sink says that they are accepted: two numbers, two moments.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ringmain_base::{Now, Reason};
+use ringmain_connectors::{Cx, Health, Refusals, Sink};
+use ringmain_metrics::Cells;
+use ringmain_ring::{Downstream, Item, Marker};
+use ringmain_runtime::io::{EventKind, Io};
+use ringmain_slab::{RowRef, Slab};
+
+use crate::dead_letter::DeadLetters;
+use crate::exits::Shed;
+
+/// Slabs taken per turn, so that a turn stays bounded.
+const SLABS_PER_TURN: usize = 16;
+
+struct Input {
+    downstream: Downstream<Slab>,
+    shed: Shed,
+    drained: bool,
+    /// Slabs of this input that are finished.
+    finished: u64,
+}
+
+struct Current {
+    input: usize,
+    slab: Slab,
+    from: usize,
+}
+
+/// What became of a slab that was taken out of a queue, in the order of the
+/// sink's slab ends.
+enum Pending {
+    /// The sink's next finished slab is this input's.
+    Pushed(usize),
+    /// Discarded to make room: finished as soon as all before it are.
+    Shed(usize),
+}
+
+/// A sink and its queues.
+pub(crate) struct Outlet {
+    sink: Box<dyn Sink>,
+    pub component: usize,
+    pub owner: u32,
+    inputs: Vec<Input>,
+    next: usize,
+    current: Option<Current>,
+    pending: VecDeque<Pending>,
+    /// Finished slabs of the sink that have been accounted for.
+    finished: u64,
+    flushed: bool,
+    cells: Arc<[Cells]>,
+}
+
+impl Outlet {
+    pub(crate) fn new(
+        sink: Box<dyn Sink>,
+        component: usize,
+        owner: u32,
+        inputs: Vec<(Downstream<Slab>, Shed)>,
+        cells: Arc<[Cells]>,
+    ) -> Self {
+        let input = |(downstream, shed)| Input { downstream, shed, drained: false, finished: 0 };
+        Self {
+            sink,
+            component,
+            owner,
+            inputs: inputs.into_iter().map(input).collect(),
+            next: 0,
+            current: None,
+            pending: VecDeque::new(),
+            finished: 0,
+            flushed: false,
+            cells,
+        }
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        io: &mut dyn Io,
+        dead: &mut DeadLetters,
+        now: Now,
+    ) -> Result<(), ringmain_connectors::ConnectorError> {
+        self.with(io, dead, now, |sink, cx| sink.open(cx))
+    }
+
+    pub(crate) fn on_event(
+        &mut self,
+        tag: u32,
+        event: EventKind,
+        io: &mut dyn Io,
+        dead: &mut DeadLetters,
+        now: Now,
+    ) {
+        self.with(io, dead, now, |sink, cx| sink.on_event(tag, event, cx));
+    }
+
+    /// One bounded step; returns how much was done.
+    pub(crate) fn turn(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
+        self.with(io, dead, now, |sink, cx| sink.poll(cx));
+        self.shed_where_asked();
+        let mut work = 0;
+        for _ in 0..SLABS_PER_TURN {
+            if self.current.is_none() {
+                self.current = self.receive();
+            }
+            let Some(mut current) = self.current.take() else { break };
+            let whole = self.push(&mut current, io, dead, now);
+            work += 1;
+            if !whole {
+                self.current = Some(current);
+                break;
+            }
+            let input = current.input;
+            current.slab.clear();
+            self.inputs[input].downstream.give_back(current.slab);
+            self.sink.slab_end();
+            self.pending.push_back(Pending::Pushed(input));
+        }
+        work + self.account() + self.drain(io, dead, now)
+    }
+
+    /// All queues have announced their end, and everything is accepted.
+    pub(crate) fn is_done(&self) -> bool {
+        self.flushed && self.sink.is_idle() && self.pending.is_empty()
+    }
+
+    /// When it wants a turn though nothing happens.
+    pub(crate) fn wake_at_us(&self) -> Option<u64> {
+        self.sink.wake_at_us()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.sink.health()
+    }
+
+    /// Whether there is something that a turn could take up.
+    pub(crate) fn has_work(&self) -> bool {
+        self.current.is_none() && self.inputs.iter().any(|input| !input.downstream.is_empty())
+    }
+
+    fn receive(&mut self) -> Option<Current> {
+        for _ in 0..self.inputs.len() {
+            let at = self.next;
+            self.next = (at + 1) % self.inputs.len();
+            let input = &mut self.inputs[at];
+            match input.downstream.recv() {
+                Some(Item::Slab { slab, .. }) => {
+                    return Some(Current { input: at, slab, from: 0 });
+                }
+                Some(Item::Marker(Marker::Drain)) => input.drained = true,
+                // Other markers order control against data elsewhere; a sink
+                // has nothing to do at them.
+                Some(Item::Marker(_)) | None => {}
+            }
+        }
+        None
+    }
+
+    /// True when all of the slab has been taken.
+    fn push(
+        &mut self,
+        current: &mut Current,
+        io: &mut dyn Io,
+        dead: &mut DeadLetters,
+        now: Now,
+    ) -> bool {
+        let cells = &self.cells[self.component];
+        let dead_before = cells.dead_total();
+        let from = current.from;
+        let slab = &current.slab;
+        let cells = self.cells.clone();
+        let took = self.with(io, dead, now, |sink, cx| sink.push(slab, from, cx));
+        let cells = &cells[self.component];
+        let refused = cells.dead_total() - dead_before;
+        cells.rows_in.add(took as u64);
+        cells.rows_out.add((took as u64).saturating_sub(refused));
+        current.from += took;
+        current.from == current.slab.len()
+    }
+
+    fn shed_where_asked(&mut self) {
+        for (at, input) in self.inputs.iter_mut().enumerate() {
+            if !input.shed.swap(false, Ordering::AcqRel) {
+                continue;
+            }
+            match input.downstream.recv() {
+                Some(Item::Slab { mut slab, .. }) => {
+                    let cells = &self.cells[self.component];
+                    cells.rows_in.add(slab.len() as u64);
+                    cells.dropped_full.add(slab.len() as u64);
+                    slab.clear();
+                    input.downstream.give_back(slab);
+                    self.pending.push_back(Pending::Shed(at));
+                }
+                Some(Item::Marker(Marker::Drain)) => input.drained = true,
+                Some(Item::Marker(_)) | None => {}
+            }
+        }
+    }
+
+    /// Passes what the sink has finished on to the queues it came from.
+    fn account(&mut self) -> usize {
+        let total = self.sink.finished();
+        let mut work = 0;
+        while let Some(front) = self.pending.front() {
+            let input = match front {
+                Pending::Pushed(_) if self.finished == total => break,
+                Pending::Pushed(input) => {
+                    self.finished += 1;
+                    *input
+                }
+                Pending::Shed(input) => *input,
+            };
+            self.pending.pop_front();
+            self.inputs[input].finished += 1;
+            work += 1;
+        }
+        if work > 0 {
+            for input in &mut self.inputs {
+                input.downstream.ack(input.finished);
+            }
+        }
+        work
+    }
+
+    fn drain(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
+        let ended = self.current.is_none()
+            && self.inputs.iter().all(|input| input.drained && input.downstream.is_empty());
+        if self.flushed || !ended {
+            return 0;
+        }
+        self.flushed = true;
+        self.with(io, dead, now, |sink, cx| sink.flush(true, cx));
+        1
+    }
+
+    fn with<R>(
+        &mut self,
+        io: &mut dyn Io,
+        dead: &mut DeadLetters,
+        now: Now,
+        call: impl FnOnce(&mut dyn Sink, &mut Cx<'_>) -> R,
+    ) -> R {
+        let cells = &self.cells[self.component];
+        let mut refusals = SinkRefusals { cells, dead, component: self.component, now };
+        let mut bytes = 0;
+        let mut cx = Cx { io, now, owner: self.owner, refusals: &mut refusals, bytes: &mut bytes };
+        let result = call(&mut *self.sink, &mut cx);
+        if bytes > 0 {
+            cells.bytes_out.add(bytes);
+        }
+        result
+    }
+}
+
+struct SinkRefusals<'a> {
+    cells: &'a Cells,
+    dead: &'a mut DeadLetters,
+    component: usize,
+    now: Now,
+}
+
+impl Refusals for SinkRefusals<'_> {
+    fn bytes(&mut self, reason: Reason, detail: &str, origin: &str, offset: u64, bytes: &[u8]) {
+        self.cells.refuse(reason);
+        self.dead.bytes(self.component, bytes, (origin, offset), reason, detail, self.now);
+    }
+
+    fn row(&mut self, reason: Reason, detail: &str, row: RowRef<'_>) {
+        self.cells.refuse(reason);
+        self.dead.row(self.component, row, reason, detail, self.now);
+    }
+}
