@@ -1,5 +1,7 @@
 //! Numbers (RFC 8259 section 6): exactly the grammar, and the nearest `f64`.
 
+use ringmain_slab::Scalar;
+
 use crate::refused::{Bad, bad};
 use crate::scan::{digits_value, long_word, non_digits};
 
@@ -12,6 +14,17 @@ pub(crate) enum Number {
     Text,
 }
 
+impl Number {
+    /// The value of a number that is written as `text`.
+    pub(crate) fn scalar(self, text: &str) -> Scalar<'_> {
+        match self {
+            Self::Int(value) => Scalar::Int(value),
+            Self::Float(value) => Scalar::Float(value),
+            Self::Text => Scalar::Number(text),
+        }
+    }
+}
+
 /// Powers of ten that `f64` holds exactly.
 const EXACT: [f64; 16] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
@@ -20,53 +33,59 @@ const POWERS: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_
 
 /// Reads the number at `at`, which is a digit or a minus; the second value is
 /// where it ends.
-#[inline(always)]
+#[inline]
 pub(crate) fn number(text: &str, at: usize) -> Result<(Number, usize), Bad> {
-    // Two copies of the code: were the sign a value instead of a branch, the
-    // place of everything that follows would wait for it.
-    if text.as_bytes().get(at) == Some(&b'-') {
-        signed::<true>(text, at)
-    } else {
-        signed::<false>(text, at)
-    }
+    let negative = text.as_bytes().get(at) == Some(&b'-');
+    let read = if negative { quick::<true>(text, at) } else { quick::<false>(text, at) };
+    read.map_or_else(|| rare(text, at), Ok)
 }
 
-/// Numbers of up to 15 bytes with one look at 16 bytes, others in parts.
+/// Reads numbers of up to 15 bytes without exponent, which is most of them, by
+/// one look at 16 bytes; `None` for all else, right or wrong.
+///
+/// The sign is a parameter: were it a value, the place of everything behind it
+/// would wait for it.
 #[inline(always)]
-fn signed<const NEGATIVE: bool>(text: &str, at: usize) -> Result<(Number, usize), Bad> {
+pub(crate) fn quick<const NEGATIVE: bool>(text: &str, at: usize) -> Option<(Number, usize)> {
     let bytes = text.as_bytes();
     let first = at + usize::from(NEGATIVE);
     let chunk = long_word(bytes, first);
     let stops = non_digits(chunk.to_le_bytes());
     let whole = stops.trailing_zeros() as usize;
-    if whole == 0 || whole > 15 || (whole > 1 && bytes.get(first) == Some(&b'0')) {
-        return rare(text, at, first);
+    if whole == 0 || whole > 15 || (whole > 1 && chunk as u8 == b'0') {
+        return None;
     }
     let end = first + whole;
     match bytes.get(end) {
         Some(b'.') => {}
-        Some(b'e' | b'E') => return decimal(text, at, end),
+        Some(b'e' | b'E') => return None,
         _ => {
             let value = digits(chunk, whole) as i64;
             if NEGATIVE && value == 0 {
                 // i64 has no minus zero, f64 does.
-                return Ok((Number::Float(-0.0), end));
+                return Some((Number::Float(-0.0), end));
             }
-            return Ok((Number::Int(if NEGATIVE { -value } else { value }), end));
+            return Some((Number::Int(if NEGATIVE { -value } else { value }), end));
         }
     }
     let len = (stops & (stops - 1)).trailing_zeros() as usize;
     let end = first + len;
     let places = len.wrapping_sub(whole + 1);
     if len > 15 || places == 0 || matches!(bytes.get(end), Some(b'e' | b'E')) {
-        return rare(text, at, first);
+        return None;
     }
     // The whole part moves up over the dot: at most 14 digits remain, so
     // mantissa and divisor are exact and their quotient is correctly rounded.
-    let below = (1u128 << (8 * whole)) - 1;
-    let mantissa = digits((chunk & below) << 8 | chunk & !(below << 8 | 0xff), len);
+    let mantissa = if len <= 8 {
+        let below = (1u64 << (8 * whole)) - 1;
+        let word = chunk as u64;
+        digits_value((word & below) << 8 | word & !(below << 8 | 0xff), len)
+    } else {
+        let below = (1u128 << (8 * whole)) - 1;
+        digits((chunk & below) << 8 | chunk & !(below << 8 | 0xff), len)
+    };
     let value = mantissa as i64 as f64 / EXACT[places & 15];
-    Ok((Number::Float(if NEGATIVE { -value } else { value }), end))
+    Some((Number::Float(if NEGATIVE { -value } else { value }), end))
 }
 
 /// The value of the first `count` (1 to 15) bytes, which are digits; a byte of
@@ -84,8 +103,9 @@ fn digits(chunk: u128, count: usize) -> u64 {
 /// Numbers of any length, and what is none.
 #[cold]
 #[inline(never)]
-fn rare(text: &str, at: usize, first: usize) -> Result<(Number, usize), Bad> {
+fn rare(text: &str, at: usize) -> Result<(Number, usize), Bad> {
     let bytes = text.as_bytes();
+    let first = at + usize::from(bytes.get(at) == Some(&b'-'));
     let mut end = pass_digits(bytes, first)?;
     if end > first + 1 && bytes.get(first) == Some(&b'0') {
         return bad(first, "a leading zero");
@@ -96,7 +116,16 @@ fn rare(text: &str, at: usize, first: usize) -> Result<(Number, usize), Bad> {
     if bytes.get(end) == Some(&b'.') {
         end = pass_digits(bytes, end + 1)?;
     }
-    decimal(text, at, end)
+    if matches!(bytes.get(end), Some(b'e' | b'E')) {
+        end += 1;
+        end += usize::from(matches!(bytes.get(end), Some(b'+' | b'-')));
+        end = pass_digits(bytes, end)?;
+    }
+    // std rounds correctly.
+    match text[at..end].parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok((Number::Float(value), end)),
+        _ => Ok((Number::Text, end)),
+    }
 }
 
 /// Behind one digit or more.
@@ -111,23 +140,6 @@ fn pass_digits(bytes: &[u8], at: usize) -> Result<usize, Bad> {
 /// A whole number that may be beyond `i64`.
 fn long_int(text: &str) -> Number {
     text.parse().map_or(Number::Text, Number::Int)
-}
-
-/// The rest of a decimal, from the exponent on if it has one: std rounds
-/// correctly.
-#[cold]
-#[inline(never)]
-fn decimal(text: &str, at: usize, mut end: usize) -> Result<(Number, usize), Bad> {
-    let bytes = text.as_bytes();
-    if matches!(bytes.get(end), Some(b'e' | b'E')) {
-        end += 1;
-        end += usize::from(matches!(bytes.get(end), Some(b'+' | b'-')));
-        end = pass_digits(bytes, end)?;
-    }
-    match text[at..end].parse::<f64>() {
-        Ok(value) if value.is_finite() => Ok((Number::Float(value), end)),
-        _ => Ok((Number::Text, end)),
-    }
 }
 
 #[cfg(test)]

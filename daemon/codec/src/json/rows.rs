@@ -2,10 +2,10 @@
 
 use memchr::memchr;
 use ringmain_base::limits::SLOTS_MAX;
-use ringmain_slab::{BARE, RowBuilder, Scalar, Scratch, SharedSchema, Slab};
+use ringmain_slab::{BARE, RowBuilder, Scratch, SharedSchema, Slab};
 
 use super::keys::Keys;
-use super::number::{Number, number};
+use super::number::{Number, number, quick};
 use super::rest::{Rest, too_long_for_a_slot};
 use super::shape::Shape;
 use super::string::string;
@@ -348,13 +348,7 @@ impl Parts {
                 row.set_str(slot, value);
                 Ok(end)
             }
-            Some(b'-' | b'0'..=b'9') => match number(text, at)? {
-                (Number::Text, end) => {
-                    row.set(slot, Scalar::Number(&text[at..end]));
-                    Ok(end)
-                }
-                (_, end) => Ok(end),
-            },
+            Some(b'-' | b'0'..=b'9') => number(text, at).map(|(_, end)| end),
             _ => bad(at, walk::NO_VALUE),
         }
     }
@@ -393,7 +387,7 @@ impl Parts {
     }
 }
 
-/// Reads a plain string, a number of 64 bits or a literal into its slot; where
+/// Reads a plain string, a number or a literal into its slot; where
 /// it ends. `None` for anything else, right or wrong.
 #[inline(always)]
 fn scalar(text: &str, at: usize, slot: u16, row: &mut RowBuilder<'_>) -> Option<usize> {
@@ -404,20 +398,10 @@ fn scalar(text: &str, at: usize, slot: u16, row: &mut RowBuilder<'_>) -> Option<
             if bytes.get(stop) != Some(&b'"') {
                 return None;
             }
-            row.set_str(slot, text.get(at + 1..stop)?);
-            Some(stop + 1)
+            row.set_str_in(slot, text, at + 1, stop).then_some(stop + 1)
         }
-        b'-' | b'0'..=b'9' => match number(text, at).ok()? {
-            (Number::Int(value), end) => {
-                row.set_int(slot, value);
-                Some(end)
-            }
-            (Number::Float(value), end) => {
-                row.set_float(slot, value);
-                Some(end)
-            }
-            (Number::Text, _) => None,
-        },
+        b'0'..=b'9' => store_number(text, at, slot, row, quick::<false>(text, at)),
+        b'-' => store_number(text, at, slot, row, quick::<true>(text, at)),
         b't' | b'f' | b'n' => {
             let (value, end) = literal(bytes, at).ok()?;
             row.set(slot, value);
@@ -425,4 +409,33 @@ fn scalar(text: &str, at: usize, slot: u16, row: &mut RowBuilder<'_>) -> Option<
         }
         _ => None,
     }
+}
+
+#[inline(always)]
+fn store_number(
+    text: &str,
+    at: usize,
+    slot: u16,
+    row: &mut RowBuilder<'_>,
+    read: Option<(Number, usize)>,
+) -> Option<usize> {
+    match read {
+        Some((Number::Int(value), end)) => {
+            row.set_int(slot, value);
+            Some(end)
+        }
+        Some((Number::Float(value), end)) => {
+            row.set_float(slot, value);
+            Some(end)
+        }
+        _ => store_rare_number(text, at, slot, row),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn store_rare_number(text: &str, at: usize, slot: u16, row: &mut RowBuilder<'_>) -> Option<usize> {
+    let (value, end) = number(text, at).ok()?;
+    row.set(slot, value.scalar(&text[at..end]));
+    Some(end)
 }

@@ -4,7 +4,7 @@
 use ringmain_base::limits::DEPTH_MAX;
 use ringmain_slab::{Scalar, TreeBuilder};
 
-use super::number::{Number, number};
+use super::number::number;
 use super::string::{skip_string, string};
 use crate::refused::{Bad, bad};
 
@@ -146,11 +146,7 @@ pub(crate) fn build(
         }
         Some(b'-' | b'0'..=b'9') => {
             let (value, end) = number(text, at)?;
-            tree.scalar(match value {
-                Number::Int(value) => Scalar::Int(value),
-                Number::Float(value) => Scalar::Float(value),
-                Number::Text => Scalar::Number(&text[at..end]),
-            });
+            tree.scalar(value.scalar(&text[at..end]));
             Ok(end)
         }
         Some(b'[') => build_list(tree, text, at, depth, unescaped),
