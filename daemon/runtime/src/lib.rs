@@ -13,6 +13,7 @@ pub mod cores;
 mod driver;
 mod handles;
 pub mod io;
+pub mod memory;
 pub mod pollio;
 pub mod probe;
 mod shard;
@@ -26,6 +27,7 @@ mod writes;
 
 pub use driver::Driver;
 pub use io::{Event, EventKind, Group, Handle, Io, Lease, OpId, Peer};
+pub use memory::MemoryIo;
 pub use pollio::PollIo;
 pub use shard::{
     FailureReason, Heartbeat, HeartbeatSample, IoKind, LaunchOptions, Monitor, Next, OnFallback,

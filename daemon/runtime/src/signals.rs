@@ -58,7 +58,7 @@ pub fn watch() -> io::Result<Signals> {
 impl Signals {
     /// The next signal that has come, if one has. Does not wait: to wait with
     /// a reactor, watch the descriptor.
-    pub fn next(&mut self) -> Option<Signal> {
+    pub fn pending(&mut self) -> Option<Signal> {
         // SAFETY: all zeroes is a valid signalfd_siginfo, which is numbers.
         let mut info: libc::signalfd_siginfo = unsafe { std::mem::zeroed() };
         let len = size_of::<libc::signalfd_siginfo>();
@@ -80,7 +80,7 @@ impl Signals {
         let mut entry = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one initialised entry.
         unsafe { libc::poll(&raw mut entry, 1, timeout_ms) };
-        self.next()
+        self.pending()
     }
 }
 

@@ -1,4 +1,5 @@
-//! Buffers of the poll driver: a free list over one area.
+//! Buffers of the poll driver and of the in-memory twin: a free list over one
+//! area.
 
 use std::io;
 
@@ -96,6 +97,22 @@ impl Groups {
         debug_assert!(len <= buffers.bytes, "{len} bytes in a buffer of {}", buffers.bytes);
         buffers.free.pop();
         Ok((got, Lease { group, index, offset: 0, len }))
+    }
+
+    /// What one buffer takes.
+    pub(crate) fn buffer_bytes(&mut self, group: Group) -> usize {
+        self.get(group).map_or(0, |buffers| buffers.bytes as usize)
+    }
+
+    /// Copies bytes that fit into a free buffer.
+    pub(crate) fn fill_from(&mut self, group: Group, bytes: &[u8]) -> io::Result<Lease> {
+        let copy = |to: *mut u8, len: usize| {
+            assert!(bytes.len() <= len, "{} bytes into a buffer of {len}", bytes.len());
+            // SAFETY: `to` is writable for `len` bytes, and in no other hands.
+            unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+            Ok(())
+        };
+        self.fill(group, copy, |()| bytes.len()).map(|((), lease)| lease)
     }
 
     pub(crate) fn bytes(&self, lease: &Lease) -> &[u8] {

@@ -11,7 +11,7 @@
 //! `O_NONBLOCK`: pipes and terminals are shared with other processes, and
 //! stderr with stdout. A listener is the exception (accept has no flag).
 
-mod group;
+pub(crate) mod group;
 mod serve;
 mod submit;
 

@@ -81,3 +81,18 @@ macro_rules! on_the_kernel {
 
 on_the_kernel!(uring, crate::rig::Real::uring());
 on_the_kernel!(poll, crate::rig::Real::poll());
+everywhere!(memory, crate::rig::Twin::plain(1),);
+suite!(
+    memory_in_pieces,
+    crate::rig::Twin::chopping(2),
+    streams::{
+        a_stream_is_received_whole_until_its_end,
+        many_streams_share_few_buffers,
+        writes_arrive_and_are_reported_in_order,
+        a_big_write_outlasts_a_slow_reader,
+    },
+    files::{
+        writes_at_offsets_land_there_and_are_reported_in_order,
+        appends_follow_each_other,
+    },
+);

@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use ringmain_base::{Clock, SystemClock};
+use ringmain_runtime::memory::{End, MemoryIo};
 use ringmain_runtime::{
     Driver, Event, EventKind, Handle, Lease, OpId, PollIo, UringIo, Waker, probe,
 };
@@ -141,6 +142,85 @@ impl Rig for Real {
         let address = TcpListener::from(fd).local_addr().unwrap();
         let stream = TcpStream::connect(address).unwrap();
         self.keep(stream)
+    }
+}
+
+/// The in-memory twin.
+pub struct Twin {
+    io: MemoryIo,
+    ends: HashMap<u32, End>,
+    files: HashMap<Handle, End>,
+    listeners: HashMap<Handle, End>,
+}
+
+impl Twin {
+    /// Chopping whatever is read and written into pieces.
+    pub fn chopping(seed: u64) -> Option<Self> {
+        let mut twin = Self::plain(seed)?;
+        twin.io.chop(true);
+        Some(twin)
+    }
+
+    pub fn plain(seed: u64) -> Option<Self> {
+        let (ends, files, listeners) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Some(Self { io: MemoryIo::new(seed), ends, files, listeners })
+    }
+
+    fn keep(&mut self, end: End) -> Far {
+        let far = Far(self.ends.len() as u32);
+        self.ends.insert(far.0, end);
+        far
+    }
+}
+
+impl Rig for Twin {
+    fn io(&mut self) -> &mut dyn Driver {
+        &mut self.io
+    }
+
+    fn begin_turn(&mut self) {}
+
+    fn stream(&mut self) -> (Handle, Far) {
+        let (handle, end) = self.io.stream();
+        (handle, self.keep(end))
+    }
+
+    fn far_send(&mut self, far: Far, bytes: &[u8]) -> usize {
+        self.io.feed(self.ends[&far.0], bytes);
+        bytes.len()
+    }
+
+    fn far_take(&mut self, far: Far, max: usize) -> Vec<u8> {
+        self.io.take(self.ends[&far.0], max)
+    }
+
+    fn far_finish(&mut self, far: Far) {
+        self.io.finish(self.ends[&far.0]);
+    }
+
+    fn far_drop(&mut self, far: Far) {
+        self.io.vanish(self.ends[&far.0]);
+    }
+
+    fn file(&mut self, content: &[u8]) -> Handle {
+        let (handle, end) = self.io.file(content);
+        self.files.insert(handle, end);
+        handle
+    }
+
+    fn file_content(&mut self, file: Handle) -> Vec<u8> {
+        self.io.content(self.files[&file]).to_vec()
+    }
+
+    fn listener(&mut self) -> Handle {
+        let (handle, end) = self.io.listener();
+        self.listeners.insert(handle, end);
+        handle
+    }
+
+    fn dial(&mut self, listener: Handle) -> Far {
+        let end = self.io.dial(self.listeners[&listener]);
+        self.keep(end)
     }
 }
 
