@@ -9,7 +9,7 @@ use crate::framer::{Framer, Skip};
 use crate::json::JsonRows;
 use crate::message::MessageRows;
 use crate::options::{DecodeOptions, Framing};
-use crate::refused::{Bad, Fail, HEAD_BYTES, Progress, Refused};
+use crate::refused::{Bad, Fail, Progress, Refused};
 
 /// Lines are checked for UTF-8 in blocks of this size, which stay in the
 /// first-level cache until they are parsed; when a slab is full, at most one
@@ -231,7 +231,7 @@ impl Decoder {
         let Some(end) = end else {
             if rest.len() > allowed {
                 framer.csv.quoting = Default::default();
-                framer.begin_skip(rest);
+                framer.begin_skip();
                 return self.skip_line(framer, rest, allowed, out);
             }
             framer.keep(rest);
@@ -262,13 +262,13 @@ impl Decoder {
         let Some(mut skip) = framer.skip.take() else { return };
         match memchr(b'\n', &rest[from..]) {
             Some(n) => {
-                skip.passed += (from + n) as u64;
+                skip.pass(&rest[..from + n]);
                 self.too_long(framer, &skip, None, out);
                 framer.advance(skip.passed + 1);
                 out.progress.consumed += from + n + 1;
             }
             None => {
-                skip.passed += rest.len() as u64;
+                skip.pass(rest);
                 framer.skip = Some(skip);
                 out.progress.consumed += rest.len();
             }
@@ -333,13 +333,11 @@ impl Decoder {
         out: &mut Out<'_>,
     ) -> bool {
         if framer.skip.is_none() {
-            framer.begin_skip(&[]);
+            framer.begin_skip();
         }
         let Some(mut skip) = framer.skip.take() else { return true };
         let take = (len as u64 - skip.passed).min(rest.len() as u64) as usize;
-        let head = take.min(HEAD_BYTES - skip.head.len());
-        skip.head.extend_from_slice(&rest[..head]);
-        skip.passed += take as u64;
+        skip.pass(&rest[..take]);
         out.progress.consumed += take;
         if skip.passed < len as u64 {
             framer.skip = Some(skip);
@@ -356,9 +354,9 @@ impl Decoder {
                 return;
             }
             if chunk.len() > framer.frame_bytes {
-                framer.begin_skip(chunk);
+                framer.begin_skip();
                 if let Some(mut skip) = framer.skip.take() {
-                    skip.passed = chunk.len() as u64;
+                    skip.pass(chunk);
                     self.too_long(framer, &skip, None, out);
                 }
             } else if !self.frame(framer, chunk, out) {

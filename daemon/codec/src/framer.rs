@@ -33,6 +33,15 @@ pub(crate) struct Skip {
     pub(crate) passed: u64,
 }
 
+impl Skip {
+    /// Passes over more bytes of the frame.
+    pub(crate) fn pass(&mut self, bytes: &[u8]) {
+        let head = bytes.len().min(HEAD_BYTES - self.head.len());
+        self.head.extend_from_slice(&bytes[..head]);
+        self.passed += bytes.len() as u64;
+    }
+}
+
 impl Framer {
     /// The state at the beginning of a stream.
     #[must_use]
@@ -103,13 +112,11 @@ impl Framer {
         }
     }
 
-    /// Begins to pass over the frame at hand, which goes on with `bytes`.
-    pub(crate) fn begin_skip(&mut self, bytes: &[u8]) {
+    /// Begins to pass over the frame at hand.
+    pub(crate) fn begin_skip(&mut self) {
         let mut head = std::mem::take(&mut self.carry);
         let passed = head.len() as u64;
         head.truncate(HEAD_BYTES);
-        let more = bytes.len().min(HEAD_BYTES - head.len());
-        head.extend_from_slice(&bytes[..more]);
         head.shrink_to_fit();
         self.skip = Some(Skip { head, passed });
     }
