@@ -14,23 +14,43 @@
 //! - Whatever a source reads becomes a row or a refusal; whatever a sink is
 //!   given is accepted, retried, or refused. Nothing disappears.
 //!
-//! Deliberately absent: rings, operators, threads; a connector does not know
-//! its flow, and no connector knows another.
+//! Deliberately absent: rings, operators, threads (but for the short one that
+//! resolves a name again); a connector does not know its flow, and no
+//! connector knows another.
 #![forbid(unsafe_code)]
 
 mod backoff;
 mod blackhole;
+mod datagram_sink;
+mod datagram_source;
 mod decode;
 mod encode;
 mod error;
 mod file_sink;
 mod file_source;
 mod generator;
+mod link;
 mod outbuf;
+mod outflow;
+mod packets;
 mod place;
+mod reader;
+mod resolve;
+mod served;
+mod silent;
+mod sockets;
+mod stdin;
+mod stdout;
+mod streams;
+mod tcp_sink;
+mod tcp_source;
 mod template;
 #[cfg(test)]
 mod testing;
+mod udp_sink;
+mod udp_source;
+mod unix_sink;
+mod unix_source;
 
 pub use error::{ConnectorError, Fault};
 pub use place::{Claims, Placement};
@@ -54,7 +74,16 @@ pub fn source(
             Box::new(generator::Generator::new(kind, schema, place)?)
         }
         SourceKind::File(file) => file_source::source(plan, file, schema, place),
-        other => return Err(unknown(other.name())),
+        SourceKind::Stdin => Box::new(stdin::Stdin::new(plan, schema, place)),
+        SourceKind::Tcp { listen, connections_max } => {
+            tcp_source::source(plan, listen, *connections_max, schema, place)
+        }
+        SourceKind::Udp { listen, receive_buffer_bytes, gro } => {
+            udp_source::source(plan, listen, *receive_buffer_bytes, *gro, schema, place)
+        }
+        SourceKind::Unix { path, mode, connections_max } => {
+            unix_source::source(plan, path, *mode, *connections_max, schema, place)
+        }
     })
 }
 
@@ -69,13 +98,16 @@ pub fn sink(
 ) -> Result<Box<dyn Sink>, ConnectorError> {
     Ok(match &plan.kind {
         SinkKind::File(file) => Box::new(file_sink::FileSink::new(plan, file, schema, place)?),
+        SinkKind::Stdout => Box::new(stdout::Stdout::new(plan, schema)),
+        SinkKind::Tcp { address, connect_timeout_us, retry } => {
+            tcp_sink::sink(plan, address, *connect_timeout_us, retry, schema, place)
+        }
+        SinkKind::Udp { address } => udp_sink::sink(plan, address, schema, place),
+        SinkKind::Unix { path, mode, retry } => {
+            unix_sink::sink(plan, path, *mode, retry, schema, place)
+        }
         SinkKind::Blackhole => Box::new(blackhole::Blackhole::default()),
-        other => return Err(unknown(other.name())),
     })
-}
-
-fn unknown(kind: &str) -> ConnectorError {
-    ConnectorError::setup("type", format!("'{kind}' is not in this version"))
 }
 
 /// What refused messages are reported to.

@@ -2,13 +2,12 @@
 //! as they grow ([`tail`]).
 //!
 //! Owns: finding files ([`found`]), knowing them again ([`identity`]), where
-//! reading goes on after a restart ([`position`]), reading ahead ([`reader`]).
+//! reading goes on after a restart ([`position`]).
 
 pub(crate) mod found;
 mod identity;
 pub(crate) mod once;
 mod position;
-pub(crate) mod reader;
 
 use std::io;
 use std::path::Path;

@@ -15,10 +15,10 @@ use ringmain_slab::{SharedSchema, Slab};
 
 use super::found::{self, Opened};
 use super::position::{self, Mark};
-use super::reader::{Front, Lane, Reader, TAGS};
 use super::resume_at;
 use crate::backoff::Backoff;
 use crate::decode::{Decoding, Origin};
+use crate::reader::{Front, Lane, Reader, TAGS};
 use crate::{ConnectorError, Cx, Health, Placement, Pull, Source};
 
 pub(super) const BUFFER_BYTES: u32 = 256 << 10;

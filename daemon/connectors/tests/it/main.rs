@@ -4,3 +4,4 @@
 mod file_read;
 mod file_write;
 mod rig;
+mod tcp;

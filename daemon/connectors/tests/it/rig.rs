@@ -200,6 +200,11 @@ impl Rig {
         }
     }
 
+    /// Operations that have not ended.
+    pub fn io_in_flight(&self) -> usize {
+        self.io.in_flight()
+    }
+
     /// Turns until `done` says so.
     pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();

@@ -1,0 +1,289 @@
+//! A sink that keeps one connection, and makes it again when it breaks.
+//!
+//! What a broken connection had not taken goes out again from a frame's
+//! beginning, whole buffers of it: messages may come twice, none is lost that
+//! this side still had. Accepted means that the kernel took it; what the other
+//! side's kernel had and its program did not read is beyond what TCP tells.
+//! So that an end is noticed early, the connection is also received from;
+//! what comes is thrown away. The other side closing its direction counts as
+//! the end of the connection.
+//!
+//! Bounds: those of [`crate::outflow`]; one connection, [`WATCH_BYTES`] of
+//! receive buffer.
+
+use std::io;
+
+use ringmain_config::plan::RetryPlan;
+use ringmain_runtime::io::{EventKind, Group, Handle, Io, OpId};
+use ringmain_slab::Slab;
+
+use crate::backoff::Backoff;
+use crate::outflow::Outflow;
+use crate::{ConnectorError, Cx, Health, Sink};
+
+const DIAL_TAG: u32 = 0;
+const WATCH_TAG: u32 = 1;
+/// Tags of writes.
+pub(crate) const WRITE_TAG: u32 = 2;
+const WATCH_BUFFERS: u16 = 2;
+const WATCH_BYTES: u32 = 4 << 10;
+
+/// How a connection is made.
+pub(crate) trait Dial {
+    /// The key that names the address.
+    const KEY: &'static str;
+
+    /// Looks the address up.
+    fn open(&mut self) -> Result<(), ConnectorError>;
+
+    /// Begins to connect; false when there is no address now.
+    fn dial(&mut self, io: &mut dyn Io, op: OpId) -> bool;
+
+    /// The last attempt made a connection.
+    fn works(&mut self) {}
+
+    /// What to call the other side.
+    fn name(&self) -> &str;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Down {
+        again_us: u64,
+    },
+    Dialing {
+        until_us: u64,
+        late: bool,
+    },
+    Up(Handle),
+    /// Closed by this side; the last events are on their way.
+    Breaking,
+    /// After the last flush.
+    Done,
+}
+
+pub(crate) struct Link<D> {
+    dial: D,
+    out: Outflow,
+    state: State,
+    group: Option<Group>,
+    watching: bool,
+    timeout_us: u64,
+    retry: Backoff,
+    trouble: Option<String>,
+    finishing: bool,
+}
+
+impl<D: Dial> Link<D> {
+    pub(crate) fn new(
+        dial: D,
+        out: Outflow,
+        timeout_us: u64,
+        retry: &RetryPlan,
+        seed: u64,
+    ) -> Self {
+        Self {
+            dial,
+            out,
+            state: State::Down { again_us: 0 },
+            group: None,
+            watching: false,
+            timeout_us,
+            retry: Backoff::new(retry, seed),
+            trouble: None,
+            finishing: false,
+        }
+    }
+
+    fn begin(&mut self, cx: &mut Cx<'_>) {
+        let op = OpId { owner: cx.owner, tag: DIAL_TAG };
+        if self.dial.dial(cx.io, op) {
+            let until_us = cx.now.mono_us.saturating_add(self.timeout_us);
+            self.state = State::Dialing { until_us, late: false };
+        } else {
+            self.down("no address is known", cx.now.mono_us);
+        }
+    }
+
+    fn down(&mut self, why: &str, now_us: u64) {
+        let wait_us = self.retry.wait_us();
+        let (attempts, wait_ms) = (self.retry.attempts(), wait_us / 1_000);
+        self.trouble = Some(format!(
+            "{}: {why}; attempt {attempts} failed, the next is in {wait_ms} ms",
+            self.dial.name()
+        ));
+        self.state = State::Down { again_us: now_us.saturating_add(wait_us) };
+    }
+
+    fn up(&mut self, handle: Handle, cx: &mut Cx<'_>) {
+        self.dial.works();
+        self.trouble = None;
+        self.state = State::Up(handle);
+        self.out.restart(true);
+        if let Some(group) = self.group {
+            self.watching = true;
+            cx.io.receive(handle, group, OpId { owner: cx.owner, tag: WATCH_TAG });
+        }
+        self.out.submit(handle, cx.owner, true, cx.io);
+    }
+
+    /// The connection is of no use any more.
+    fn broken(&mut self, why: &str, cx: &mut Cx<'_>) {
+        if let State::Up(handle) = self.state {
+            self.trouble = Some(format!("{}: {why}", self.dial.name()));
+            self.state = State::Breaking;
+            cx.io.close(handle);
+        }
+        self.settle(cx);
+    }
+
+    /// When nothing of the old connection is left, another may be made.
+    fn settle(&mut self, cx: &mut Cx<'_>) {
+        if self.state == State::Breaking && !self.out.is_writing() && !self.watching {
+            self.out.restart(true);
+            let why = self.trouble.take().unwrap_or_default();
+            let why = why.strip_prefix(self.dial.name()).unwrap_or(&why);
+            let why = why.strip_prefix(": ").unwrap_or(why).to_owned();
+            self.down(&why, cx.now.mono_us);
+        }
+    }
+
+    fn dialed(&mut self, event: EventKind, cx: &mut Cx<'_>) {
+        match event {
+            EventKind::Connected { handle } if matches!(self.state, State::Dialing { .. }) => {
+                self.up(handle, cx);
+            }
+            EventKind::Connected { handle } => cx.io.close(handle),
+            EventKind::Failed { error } => {
+                let late = matches!(self.state, State::Dialing { late: true, .. });
+                if matches!(self.state, State::Dialing { .. }) {
+                    let why = if late { "no answer in time".to_owned() } else { error.to_string() };
+                    self.down(&why, cx.now.mono_us);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn watched(&mut self, event: EventKind, cx: &mut Cx<'_>) {
+        match event {
+            EventKind::Received { lease } => cx.io.release(lease),
+            EventKind::Eof => {
+                self.watching = false;
+                self.broken("the other side closed the connection", cx);
+            }
+            EventKind::Failed { error } => {
+                self.watching = false;
+                self.broken(&error.to_string(), cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn written(&mut self, buf: Vec<u8>, written: usize, result: io::Result<()>, cx: &mut Cx<'_>) {
+        let (bytes, result) = self.out.written(buf, written, result, false);
+        *cx.bytes += bytes as u64;
+        match result {
+            Ok(()) => self.retry.reset(),
+            Err(error) => self.broken(&error.to_string(), cx),
+        }
+        self.settle(cx);
+        if let State::Up(handle) = self.state {
+            self.out.submit(handle, cx.owner, false, cx.io);
+        }
+    }
+
+    /// The other side is told that nothing more comes.
+    fn end(&mut self, cx: &mut Cx<'_>) {
+        if let State::Up(handle) = self.state {
+            if let Some(socket) = cx.io.descriptor(handle) {
+                // Closing says the same; this only says it first.
+                let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
+            }
+            cx.io.close(handle);
+        }
+        if matches!(self.state, State::Dialing { .. }) {
+            cx.io.cancel(OpId { owner: cx.owner, tag: DIAL_TAG });
+        }
+        self.state = State::Done;
+        if let Some(group) = self.group.take() {
+            cx.io.drop_group(group);
+        }
+    }
+}
+
+impl<D: Dial> Sink for Link<D> {
+    fn open(&mut self, cx: &mut Cx<'_>) -> Result<(), ConnectorError> {
+        self.dial.open()?;
+        let group = cx.io.group(WATCH_BUFFERS, WATCH_BYTES);
+        let no_memory = |error| ConnectorError::io(D::KEY, "memory for receiving", &error);
+        self.group = Some(group.map_err(no_memory)?);
+        self.begin(cx);
+        Ok(())
+    }
+
+    fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>) {
+        match (tag, event) {
+            (DIAL_TAG, event) => self.dialed(event, cx),
+            (WATCH_TAG, event) => self.watched(event, cx),
+            (_, EventKind::Written { buf, written, result }) => {
+                self.written(buf, written, result, cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, slab: &Slab, from: usize, cx: &mut Cx<'_>) -> usize {
+        let took = self.out.push(slab, from, cx.refusals);
+        if let State::Up(handle) = self.state {
+            self.out.submit(handle, cx.owner, false, cx.io);
+        }
+        took
+    }
+
+    fn slab_end(&mut self) {
+        self.out.slab_end();
+    }
+
+    fn finished(&self) -> u64 {
+        self.out.finished()
+    }
+
+    fn poll(&mut self, cx: &mut Cx<'_>) {
+        let now_us = cx.now.mono_us;
+        if self.finishing && self.out.is_empty() {
+            return self.end(cx);
+        }
+        match self.state {
+            State::Down { again_us } if now_us >= again_us => self.begin(cx),
+            State::Dialing { until_us, late: false } if now_us >= until_us => {
+                self.state = State::Dialing { until_us, late: true };
+                cx.io.cancel(OpId { owner: cx.owner, tag: DIAL_TAG });
+            }
+            State::Up(handle) => self.out.submit(handle, cx.owner, true, cx.io),
+            _ => {}
+        }
+    }
+
+    fn wake_at_us(&self) -> Option<u64> {
+        match self.state {
+            State::Down { again_us } => Some(again_us),
+            State::Dialing { until_us, late: false } => Some(until_us),
+            State::Up(_) if !self.out.is_writing() && self.out.has_more() => Some(0),
+            _ => None,
+        }
+    }
+
+    fn flush(&mut self, last: bool, cx: &mut Cx<'_>) {
+        self.finishing |= last;
+        self.poll(cx);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.out.is_empty() && (!self.finishing || self.state == State::Done)
+    }
+
+    fn health(&self) -> Health {
+        self.trouble.clone().map_or(Health::Good, Health::Retrying)
+    }
+}

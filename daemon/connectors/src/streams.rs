@@ -1,0 +1,284 @@
+//! Byte streams of a source: what has been received and not decoded, and the
+//! partial frame of each.
+//!
+//! Every stream with something to decode is in a queue and gives one buffer at
+//! a time, so none starves the others. Bounds: the group's buffers hold what is
+//! received ([`BUFFERS`] of [`BUFFER_BYTES`]); when they are on loan, receiving
+//! stops and with it the peers. Partial frames of all streams together are at
+//! most [`CARRY_BYTES`] (or two frames of the largest size), allocated as they
+//! come; a stream that would exceed that is refused its frame and closed. The
+//! number of streams is bounded by the caller.
+//!
+//! How a stream ends decides about its last line: when the peer closes, a line
+//! without line feed is a message (as `printf x | nc` sends); when the
+//! connection breaks, it is refused as truncated.
+
+use std::collections::VecDeque;
+use std::io;
+
+use ringmain_base::Reason;
+use ringmain_codec::Framer;
+use ringmain_runtime::io::{EventKind, Group, Handle, Io, Lease, OpId, Peer};
+use ringmain_slab::Slab;
+
+use crate::decode::{Decoding, Origin};
+use crate::{ConnectorError, Cx, Pull};
+
+pub(crate) const BUFFERS: u16 = 32;
+pub(crate) const BUFFER_BYTES: u32 = 64 << 10;
+const CARRY_BYTES: usize = 32 << 20;
+
+pub(crate) struct Streams {
+    decoding: Decoding,
+    group: Option<Group>,
+    /// Tags from here on are of streams.
+    first_tag: u32,
+    streams: Vec<Option<Stream>>,
+    free: Vec<usize>,
+    ready: VecDeque<usize>,
+    carried_bytes: usize,
+    carry_limit_bytes: usize,
+}
+
+struct Stream {
+    handle: Handle,
+    peer: Peer,
+    framer: Framer,
+    chunks: VecDeque<Lease>,
+    /// Bytes of the first chunk that are decoded.
+    from: usize,
+    receiving: bool,
+    queued: bool,
+    end: Option<End>,
+}
+
+#[derive(Debug)]
+enum End {
+    /// The peer has sent everything.
+    Closed,
+    /// Something came between, and the rest of the last frame will not come.
+    Broken(String),
+    /// Nothing of it is wanted any more.
+    Gone,
+}
+
+impl Streams {
+    pub(crate) fn new(decoding: Decoding, first_tag: u32) -> Self {
+        let carry_limit_bytes = CARRY_BYTES.max(2 * decoding.frame_bytes() as usize);
+        Self {
+            decoding,
+            group: None,
+            first_tag,
+            streams: Vec::new(),
+            free: Vec::new(),
+            ready: VecDeque::new(),
+            carried_bytes: 0,
+            carry_limit_bytes,
+        }
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        key: &'static str,
+        io: &mut dyn Io,
+    ) -> Result<(), ConnectorError> {
+        let group = io.group(BUFFERS, BUFFER_BYTES);
+        let no_memory = |error| ConnectorError::io(key, "memory for receiving", &error);
+        self.group = Some(group.map_err(no_memory)?);
+        Ok(())
+    }
+
+    /// Streams that are open or have something left.
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len() - self.free.len()
+    }
+
+    /// Receives from a stream until it ends.
+    pub(crate) fn add(&mut self, handle: Handle, peer: Peer, owner: u32, io: &mut dyn Io) {
+        let Some(group) = self.group else { return io.close(handle) };
+        let stream = Stream {
+            handle,
+            peer,
+            framer: self.decoding.stream(),
+            chunks: VecDeque::new(),
+            from: 0,
+            receiving: true,
+            queued: false,
+            end: None,
+        };
+        let at = self.free.pop().unwrap_or(self.streams.len());
+        if at == self.streams.len() {
+            self.streams.push(None);
+        }
+        self.streams[at] = Some(stream);
+        io.receive(handle, group, OpId { owner, tag: self.first_tag + at as u32 });
+    }
+
+    pub(crate) fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>) {
+        let at = tag.wrapping_sub(self.first_tag) as usize;
+        let Some(stream) = self.streams.get_mut(at).and_then(Option::as_mut) else {
+            if let EventKind::Received { lease } = event {
+                cx.io.release(lease);
+            }
+            return;
+        };
+        match event {
+            EventKind::Received { lease } => {
+                *cx.bytes += lease.len() as u64;
+                if matches!(stream.end, Some(End::Gone)) {
+                    cx.io.release(lease);
+                    return;
+                }
+                stream.chunks.push_back(lease);
+            }
+            EventKind::Eof => stream.ended(End::Closed),
+            EventKind::Failed { error } => stream.ended(End::Broken(why(&error))),
+            _ => return,
+        }
+        self.enqueue(at);
+    }
+
+    fn enqueue(&mut self, at: usize) {
+        if let Some(stream) = self.streams[at].as_mut().filter(|stream| !stream.queued) {
+            stream.queued = true;
+            self.ready.push_back(at);
+        }
+    }
+
+    /// Decodes what has been received; never [`Pull::Ended`].
+    pub(crate) fn poll(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
+        while let Some(at) = self.ready.pop_front() {
+            let Some(mut stream) = self.streams[at].take() else { continue };
+            stream.queued = false;
+            let full = self.decode(&mut stream, slab, cx);
+            let done = !full && stream.chunks.is_empty() && !stream.receiving;
+            let more = full || !stream.chunks.is_empty();
+            if done {
+                cx.io.close(stream.handle);
+                self.carried_bytes -= stream.framer.carry_bytes();
+                self.free.push(at);
+            } else {
+                self.streams[at] = Some(stream);
+                if more {
+                    self.enqueue(at);
+                }
+            }
+            if full {
+                return Pull::More;
+            }
+        }
+        Pull::Idle
+    }
+
+    /// One buffer of a stream, or its end. True when the slab is full.
+    fn decode(&mut self, stream: &mut Stream, slab: &mut Slab, cx: &mut Cx<'_>) -> bool {
+        let carried = stream.framer.carry_bytes();
+        let full = match stream.chunks.front() {
+            Some(lease) => {
+                let len = lease.len();
+                let bytes = &cx.io.bytes(lease)[stream.from..];
+                let peer = &stream.peer;
+                let origin = Origin { name: &|| name(peer), refusals: cx.refusals };
+                let ts = cx.now.wall_us;
+                let fed = self.decoding.feed(&mut stream.framer, bytes, slab, ts, origin);
+                stream.from += fed.consumed;
+                if stream.from >= len
+                    && let Some(lease) = stream.chunks.pop_front()
+                {
+                    stream.from = 0;
+                    cx.io.release(lease);
+                }
+                fed.full
+            }
+            None => false,
+        };
+        let full = full || self.end(stream, slab, cx);
+        self.carried_bytes = self.carried_bytes - carried + stream.framer.carry_bytes();
+        if self.carried_bytes > self.carry_limit_bytes {
+            self.refuse_partial(stream, cx);
+        }
+        full
+    }
+
+    /// What the end of a stream means for its last frame. True when the slab
+    /// is full.
+    fn end(&mut self, stream: &mut Stream, slab: &mut Slab, cx: &mut Cx<'_>) -> bool {
+        if !stream.chunks.is_empty() {
+            return false;
+        }
+        match &stream.end {
+            Some(End::Closed) => {
+                let peer = &stream.peer;
+                let origin = Origin { name: &|| name(peer), refusals: cx.refusals };
+                self.decoding.finish(&mut stream.framer, slab, cx.now.wall_us, origin).full
+            }
+            Some(End::Broken(why)) if stream.framer.carry_bytes() > 0 => {
+                let bytes = stream.framer.carry_bytes();
+                let detail = format!("{why} after {bytes} B of a message");
+                let origin = name(&stream.peer);
+                let offset = stream.framer.offset();
+                cx.refusals.bytes(Reason::Truncated, &detail, &origin, offset, &[]);
+                stream.framer.reset();
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// There is no memory left for the frame at hand of this stream.
+    fn refuse_partial(&mut self, stream: &mut Stream, cx: &mut Cx<'_>) {
+        let bytes = stream.framer.carry_bytes();
+        let detail = format!(
+            "partial messages of all connections exceed {} B; the connection is closed after \
+             {bytes} B of one",
+            self.carry_limit_bytes
+        );
+        let origin = name(&stream.peer);
+        cx.refusals.bytes(Reason::Memory, &detail, &origin, stream.framer.offset(), &[]);
+        self.carried_bytes -= bytes;
+        stream.framer.reset();
+        for lease in stream.chunks.drain(..) {
+            cx.io.release(lease);
+        }
+        stream.from = 0;
+        stream.end = Some(End::Gone);
+        if stream.receiving {
+            cx.io.close(stream.handle);
+        }
+    }
+
+    /// Receives nothing more; what has been received is still decoded.
+    pub(crate) fn stop(&mut self, io: &mut dyn Io) {
+        for stream in self.streams.iter_mut().flatten().filter(|stream| stream.receiving) {
+            if stream.end.is_none() {
+                stream.end = Some(End::Broken("the source was stopped".to_owned()));
+            }
+            io.close(stream.handle);
+        }
+    }
+
+    /// Gives the buffers back, when no stream is left.
+    pub(crate) fn close(&mut self, io: &mut dyn Io) {
+        if let Some(group) = self.group.take() {
+            io.drop_group(group);
+        }
+    }
+}
+
+impl Stream {
+    fn ended(&mut self, end: End) {
+        self.receiving = false;
+        self.end.get_or_insert(end);
+    }
+}
+
+fn why(error: &io::Error) -> String {
+    format!("the connection broke ({error})")
+}
+
+fn name(peer: &Peer) -> String {
+    match peer {
+        Peer::Ip(addr) => addr.to_string(),
+        Peer::Local => "local".to_owned(),
+    }
+}

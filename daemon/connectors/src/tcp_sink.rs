@@ -1,0 +1,58 @@
+//! The sink that connects to a TCP server. Bounds: those of [`crate::link`].
+
+use ringmain_config::plan::{RetryPlan, SinkPlan};
+use ringmain_runtime::io::{Io, OpId};
+use ringmain_slab::SharedSchema;
+
+use crate::encode::Encoding;
+use crate::link::{Dial, Link, WRITE_TAG};
+use crate::outflow::Outflow;
+use crate::resolve::Resolver;
+use crate::{ConnectorError, Placement, Sink};
+
+struct Server {
+    resolver: Resolver,
+}
+
+impl Dial for Server {
+    const KEY: &'static str = "address";
+
+    fn open(&mut self) -> Result<(), ConnectorError> {
+        self.resolver.open()
+    }
+
+    fn dial(&mut self, io: &mut dyn Io, op: OpId) -> bool {
+        let address = self.resolver.next();
+        address.is_some_and(|address| {
+            io.connect(address, op);
+            true
+        })
+    }
+
+    fn works(&mut self) {
+        self.resolver.works();
+    }
+
+    fn name(&self) -> &str {
+        self.resolver.text()
+    }
+}
+
+pub(crate) fn sink(
+    plan: &SinkPlan,
+    address: &str,
+    timeout_us: u64,
+    retry: &RetryPlan,
+    schema: &SharedSchema,
+    place: &Placement,
+) -> Box<dyn Sink> {
+    let server = Server { resolver: Resolver::new(address) };
+    let out = Outflow::new(Encoding::new(plan, schema), plan.buffer_bytes, WRITE_TAG);
+    Box::new(Link::new(server, out, timeout_us, retry, seed(address, place)))
+}
+
+/// Sinks of different daemons and shards must not wait alike.
+fn seed(address: &str, place: &Placement) -> u64 {
+    let hash = address.bytes().fold(0_u64, |hash, byte| hash.rotate_left(9) ^ u64::from(byte));
+    hash ^ (u64::from(std::process::id()) << 20) ^ u64::from(place.shard)
+}
