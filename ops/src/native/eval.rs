@@ -70,7 +70,7 @@ pub(crate) fn field(row: RowRef<'_>, slot: u16) -> Value<'_> {
         ValueRef::Bool(value) => Value::Bool(value),
         ValueRef::Int(value) => Value::Number(value as f64),
         ValueRef::Float(value) => Value::Number(value),
-        ValueRef::Number(text) => text.parse().map_or(Value::Nil, Value::Number),
+        ValueRef::Number(text) => Value::Number(text.parse().unwrap_or(f64::NAN)),
         ValueRef::Str(text) => Value::Text(text.as_bytes()),
         ValueRef::Bytes(bytes) => Value::Text(bytes),
         ValueRef::List(_) | ValueRef::Map(_) => Value::Table(slot),
@@ -215,7 +215,8 @@ impl Evaluator {
             (Value::Nil, Value::Nil) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Number(a), Value::Number(b)) => a == b,
-            (Value::Table(a), Value::Table(b)) => a == b,
+            // Each look at a nested value makes another table.
+            (Value::Table(_), Value::Table(_)) => false,
             (a, b) => self.text(a).is_some() && self.text(a) == self.text(b),
         }
     }

@@ -4,7 +4,7 @@
 //! raises an error is refused unchanged.
 
 use ringmain_base::Reason;
-use ringmain_slab::{Full, RowMut, Scalar, Shared, Slab, Source};
+use ringmain_slab::{Full, RowMut, RowRef, Scalar, Shared, Slab, Source, ValueRef};
 
 use super::column::{Program, RUN};
 use super::eval::{self, Bound, Evaluator, Raised, Value};
@@ -26,7 +26,7 @@ enum Form {
     Column(Program),
     /// One of two, by a question to the row.
     Choice(Box<Choice>),
-    /// What another field has, which no other expression sets.
+    /// What another field has, which no expression sets.
     Copy(u16),
     /// Whatever it may be: every row is evaluated in full.
     Any,
@@ -86,7 +86,8 @@ pub(crate) struct Shape {
 fn scalar(value: f64) -> Scalar<'static> {
     const EXACT: f64 = (1u64 << 53) as f64;
     let whole = value as i64;
-    if whole as f64 == value && value.abs() < EXACT {
+    // By bits, because -0.0 is not the integer 0.
+    if (whole as f64).to_bits() == value.to_bits() && value.abs() < EXACT {
         Scalar::Int(whole)
     } else {
         Scalar::Float(value)
@@ -167,7 +168,12 @@ impl Set {
                     }
                 }
             }
-            Form::Constant(_) | Form::Copy(_) | Form::Any => {}
+            Form::Copy(from) => {
+                for (at, odd) in odd.iter_mut().enumerate() {
+                    *odd |= is_text_in_bytes(slab.row(first + at), *from);
+                }
+            }
+            Form::Constant(_) | Form::Any => {}
         }
     }
 
@@ -207,6 +213,12 @@ fn each(
         }
     }
     Ok(())
+}
+
+/// Bytes that are text become text on their way through Lua.
+#[inline]
+fn is_text_in_bytes(row: RowRef<'_>, slot: u16) -> bool {
+    matches!(row.get(slot), ValueRef::Bytes(bytes) if str::from_utf8(bytes).is_ok())
 }
 
 /// A field as Lua sees it: null is nothing, and a number is a double.
@@ -356,11 +368,14 @@ fn outcome(
     slab: &Slab,
     at: usize,
 ) -> Result<Outcome, Raised> {
-    Ok(match (evaluator.value(expr, slab.row(at))?, expr) {
+    let row = slab.row(at);
+    Ok(match (evaluator.value(expr, row)?, expr) {
         (Value::Nil, _) => Outcome::Scalar(Scalar::Absent),
         (Value::Bool(value), _) => Outcome::Scalar(Scalar::Bool(value)),
         (Value::Number(value), _) => Outcome::Scalar(scalar(value)),
-        (Value::Text(_), Expr::Field(field)) => Outcome::Field(field.slot),
+        (Value::Text(_), Expr::Field(field)) if !is_text_in_bytes(row, field.slot) => {
+            Outcome::Field(field.slot)
+        }
         (Value::Text(text), _) => {
             let (from, to) = evaluator.hold(text);
             Outcome::Made(from, to)

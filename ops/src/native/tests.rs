@@ -7,7 +7,7 @@ use ringmain_slab::{Budget, RowRef, Scalar, Scratch, SharedSchema, Slab, ValueRe
 use super::{filter, map, route};
 use crate::{Context, Operator, Refuse};
 
-const NAMES: [&str; 8] = ["i", "f", "s", "t", "b", "no", "null", "list"];
+const NAMES: [&str; 8] = ["i", "f", "s", "t", "b", "no", "nul", "list"];
 
 /// One row with a field of every type.
 fn sample(schema: &SharedSchema) -> Slab {
@@ -95,7 +95,7 @@ fn expressions_have_the_values_of_lua() {
         ("t * i + f", "Float(114.5)"),
         ("-t", "Int(-16)"),
         ("s", "Str(\"abc\")"),
-        ("null", "Absent"),
+        ("nul", "Absent"),
         ("no", "Absent"),
         ("list", "List([Int(1)])"),
         ("i > 5 and 'high' or 'low'", "Str(\"high\")"),
@@ -111,8 +111,8 @@ fn expressions_have_the_values_of_lua() {
         ("'10' + i", "Int(17)"),
         ("i == 7.0", "Bool(true)"),
         ("i == '7'", "Bool(false)"),
-        ("null == nil", "Bool(true)"),
-        ("null == no", "Bool(true)"),
+        ("nul == nil", "Bool(true)"),
+        ("nul == no", "Bool(true)"),
         ("s < 'abd'", "Bool(true)"),
         ("s < 'ab'", "Bool(false)"),
         ("s == 'abc'", "Bool(true)"),
@@ -133,7 +133,7 @@ fn expressions_have_the_values_of_lua() {
 fn errors_name_the_field_and_its_type() {
     let cases = [
         ("no > 1", "attempt to compare field 'no' (a nil value) with a number"),
-        ("null < 1", "attempt to compare field 'null' (a nil value) with a number"),
+        ("nul < 1", "attempt to compare field 'nul' (a nil value) with a number"),
         ("i > 'a'", "attempt to compare field 'i' (a number value) with a string"),
         ("'a' >= i", "attempt to compare a string with field 'i' (a number value)"),
         (
@@ -181,7 +181,7 @@ fn filters_keep_what_is_true() {
         ("i > 7 and no > 1", false),
         ("i > 6 or no > 1", true),
         ("no ~= nil and no > 1", false),
-        ("null == nil", true),
+        ("nul == nil", true),
         ("not b", true),
         ("b", false),
         ("list", true),

@@ -28,7 +28,7 @@ pub type Fields = BTreeMap<u16, Value>;
 
 /// How often a property is tried. Miri is a thousand times slower.
 pub fn config(cases: u32) -> ProptestConfig {
-    let cases = if cfg!(miri) { (cases / 64).max(2) } else { cases };
+    let cases = if cfg!(miri) { 3 } else { cases };
     ProptestConfig {
         cases,
         failure_persistence: None,
@@ -37,22 +37,34 @@ pub fn config(cases: u32) -> ProptestConfig {
     }
 }
 
+/// Not from regular expressions, which are parsed anew for each value: Miri
+/// takes minutes over it.
+fn chars(of: &'static [char], len: Range<usize>) -> impl Strategy<Value = String> {
+    vec(proptest::sample::select(of), len).prop_map(String::from_iter)
+}
+
+const LETTERS: &[char] = &['a', 'b', 'c', 'x', 'y', 'z', '0', ' '];
+const WIDE: &[char] = &['a', '"', '\\', '\0', '\n', 'é', '€', '\u{1F600}'];
+
 pub fn text() -> impl Strategy<Value = String> {
     prop_oneof![
-        4 => "[a-z]{0,9}",
-        2 => "[ -~é€\u{1F600}]{0,40}",
+        4 => chars(LETTERS, 0..9),
+        2 => chars(WIDE, 0..40),
         1 => (0usize..600).prop_map(|len| "x".repeat(len)),
     ]
 }
 
 /// A value without children.
 pub fn scalar() -> impl Strategy<Value = Value> {
+    let number = (1..i64::MAX, 1usize..9, -99i32..99).prop_map(|(whole, zeroes, exponent)| {
+        Value::Number(format!("{whole}{}.5e{exponent}", "0".repeat(zeroes)))
+    });
     prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::Int),
         any::<u64>().prop_map(Value::Float),
-        "-?[1-9][0-9]{0,25}(\\.[0-9]{1,3})?(e[0-9]{1,2})?".prop_map(Value::Number),
+        number,
         text().prop_map(Value::Str),
         vec(any::<u8>(), 0..40).prop_map(Value::Bytes),
     ]
@@ -66,7 +78,7 @@ pub fn value() -> impl Strategy<Value = Value> {
 }
 
 fn map(inner: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
-    vec(("[a-z]{0,5}", inner), 0..5).prop_map(Value::Map)
+    vec((chars(LETTERS, 0..5), inner), 0..5).prop_map(Value::Map)
 }
 
 /// The fields of a row of `slots` slots, with a rest if that has a slot.
