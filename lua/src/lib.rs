@@ -32,6 +32,7 @@ mod self_test;
 mod token;
 mod tree;
 mod watchdog;
+mod writes;
 
 pub use error::CompileError;
 pub use expression::check;

@@ -360,9 +360,30 @@ end
 
 ---------------------------------------------------------------- methods
 local parts = require("string.buffer").new(4096)
+-- Only what has a text of its own: a metamethod would run in the middle of the
+-- buffer.
+local function part(v)
+  local t = type(v)
+  if t ~= "string" and t ~= "number" then error("msg:put takes text and numbers, and not a " .. t, 3) end
+  return v
+end
+-- Written out for up to eight parts: a loop over `...` would not be compiled
+-- into the caller's.
+local function join(n, a, b, c, d, e, f, g, h, ...)
+  if n >= 1 then parts:put(part(a)) end
+  if n >= 2 then parts:put(part(b)) end
+  if n >= 3 then parts:put(part(c)) end
+  if n >= 4 then parts:put(part(d)) end
+  if n >= 5 then parts:put(part(e)) end
+  if n >= 6 then parts:put(part(f)) end
+  if n >= 7 then parts:put(part(g)) end
+  if n >= 8 then parts:put(part(h)) end
+  for i = 9, n do parts:put(part((select(i - 8, ...)))) end
+end
 function METHODS.put(_, k, ...)
   local id, code = slot_to_write(k)
-  parts:reset():put(...)
+  parts:reset()
+  join(select("#", ...), ...)
   if id < 0 then code = -id
   elseif id == REST then code = set_slow(id, k, parts:tostring())
   else

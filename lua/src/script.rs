@@ -16,6 +16,7 @@ use ringmain_slab::{SharedSchema, Slab};
 
 use crate::error::CompileError;
 use crate::host::{Call, Counters, Host, Limits};
+use crate::writes::written;
 
 /// A value of the flow's file, for `ctx.config`.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +56,7 @@ pub struct ScriptOptions<'a> {
 /// An operator written in Lua.
 pub struct Script {
     host: Host,
+    schema: SharedSchema,
     ports: Vec<String>,
     context: Table,
     log: Option<Log>,
@@ -89,14 +91,23 @@ pub fn script(
     })()
     .map_err(|error| crate::host::compile_error(&error))?;
     let current = load(&mut host, source, chunk, &context, None)?;
+    intern(schema, source);
     Ok(Box::new(Script {
         host,
+        schema: schema.clone(),
         ports: options.ports.to_vec(),
         context,
         log: options.log.clone(),
         current,
         due_us: 0,
     }))
+}
+
+fn intern(schema: &SharedSchema, source: &str) {
+    for name in written(source) {
+        // Beyond the slots it goes to the rest of each row.
+        let _ = schema.intern(&name);
+    }
 }
 
 fn context(host: &Host, options: &ScriptOptions<'_>) -> mlua::Result<Table> {
@@ -204,6 +215,7 @@ impl Script {
             self.due_us = 0;
         }
         self.current = loaded;
+        intern(&self.schema, source);
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //!
 //! A call is armed by a counter that goes up, without a reading of the clock:
 //! the watchdog looks at the counters a few times per limit, and what it finds
-//! unchanged for longer than the limit gets a signal. The handler, on the
+//! unchanged for longer than the limit, in the thread's own time, gets a
+//! signal. The handler, on the
 //! thread that runs the code, sets a hook that fires at the next instruction,
 //! also inside compiled code (`.cargo/config.toml` builds LuaJIT so), and the
 //! hook raises an error that the code cannot keep: it fires again at every
@@ -163,8 +164,24 @@ unsafe extern "C-unwind" fn on_hook(state: *mut ffi::lua_State, _: *mut ffi::lua
 
 struct Seen {
     call: u64,
-    since: Instant,
+    /// The thread's own time when the call was first seen. Time in which the
+    /// machine ran something else is not the operator's fault.
+    since: Duration,
     signalled: Option<Instant>,
+}
+
+/// Processor time that a thread has used.
+fn used_by(thread: libc::pthread_t) -> Duration {
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the caller holds the lock of `ALL`, in which the thread is, so it
+    // is alive; both calls write the one variable.
+    let failed = unsafe {
+        libc::pthread_getcpuclockid(thread, &raw mut clock) != 0
+            || libc::clock_gettime(clock, &raw mut time) != 0
+    };
+    assert!(!failed, "a living thread has a clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn watch() {
@@ -185,21 +202,28 @@ fn look(seen: &mut Vec<(Arc<Shared>, Seen)>, now: Instant) -> Duration {
         let call = shared.call.load(Ordering::Acquire);
         let at =
             seen.iter().position(|(other, _)| Arc::ptr_eq(other, shared)).unwrap_or_else(|| {
-                seen.push((shared.clone(), Seen { call, since: now, signalled: None }));
+                seen.push((
+                    shared.clone(),
+                    Seen { call: 0, since: Duration::ZERO, signalled: None },
+                ));
                 seen.len() - 1
             });
         let seen = &mut seen[at].1;
         let limit = Duration::from_micros(shared.limit_us.load(Ordering::Relaxed));
         if seen.call != call {
-            *seen = Seen { call, since: now, signalled: None };
             pause = pause.min(limit / LOOKS);
         }
         if call % 2 == 0 {
+            seen.call = call;
             continue;
         }
         pause = pause.min(limit / LOOKS);
+        let used = used_by(shared.thread);
+        if seen.call != call {
+            *seen = Seen { call, since: used, signalled: None };
+        }
         let due = seen.signalled.is_none_or(|last| now - last >= AGAIN);
-        if now - seen.since >= limit && due {
+        if used.saturating_sub(seen.since) >= limit && due {
             shared.stop.store(call, Ordering::Release);
             // SAFETY: the watch is registered, so its thread has not dropped
             // it and is alive; the lock is held until after the call.

@@ -21,6 +21,7 @@ fn compile(source: &str, schema: &SharedSchema) -> Box<Script> {
 /// Runs three messages; `bad()` is called for the second.
 fn second_runs_away(bad: &str) -> (Outcome, Box<Script>) {
     let schema = SharedSchema::new();
+    schema.intern("n").unwrap();
     let source = format!(
         "local keep, seen = {{}}, 0
          {bad}
