@@ -31,14 +31,47 @@ pub(crate) fn float(value: f64, out: &mut [u8; ROOM]) -> usize {
 #[inline]
 fn thousandths_text(negative: bool, thousandths: u64, out: &mut [u8; ROOM]) -> usize {
     out[0] = b'-';
-    let at = unsigned(thousandths / 1000, out, usize::from(negative));
-    let fraction = (thousandths % 1000) as u32;
-    let (tenths, rest) = (fraction / 100, fraction % 100);
-    let (hundredths, last) = (rest / 10, rest % 10);
-    let word = u32::from_le_bytes(*b".000") + (tenths << 8) + (hundredths << 16) + (last << 24);
-    put(out, at, word.to_le_bytes());
-    at + if last != 0 { 4 } else { 3 - usize::from(hundredths == 0) }
+    let at = usize::from(negative);
+    let whole = thousandths / 1000;
+    let fraction = TRIPLES[(thousandths % 1000) as usize & 1023];
+    // The dot, and the fraction with one digit at least.
+    let tail = u64::from(b'.') | u64::from(fraction.digits) << 8;
+    let tail_len = 4 - usize::from(fraction.trailing);
+    let Some(triple) = TRIPLES[..1000].get(whole as usize) else {
+        let at = unsigned(whole, out, at);
+        put(out, at, (tail as u32).to_le_bytes());
+        return at + tail_len;
+    };
+    let len = 3 - usize::from(triple.leading);
+    let head = u64::from(triple.digits >> (8 * triple.leading));
+    put(out, at, (head | tail << (8 * len)).to_le_bytes());
+    at + len + tail_len
 }
+
+/// Three digits, first digit in the first byte, and how many of them can be
+/// left out on either side, one remaining.
+#[derive(Clone, Copy)]
+struct Triple {
+    digits: u32,
+    leading: u8,
+    trailing: u8,
+}
+
+/// The numbers below 1000; filled up so that no index needs a check.
+static TRIPLES: [Triple; 1024] = {
+    let mut all = [Triple { digits: 0, leading: 0, trailing: 0 }; 1024];
+    let mut n = 0;
+    while n < 1000 {
+        let (a, b, c) = (n / 100, n / 10 % 10, n % 10);
+        all[n as usize] = Triple {
+            digits: (a | b << 8 | c << 16) | 0x0030_3030,
+            leading: (n < 100) as u8 + (n < 10) as u8,
+            trailing: (c == 0) as u8 + (c == 0 && b == 0) as u8,
+        };
+        n += 1;
+    }
+    all
+};
 
 #[cold]
 #[inline(never)]
@@ -54,6 +87,11 @@ const WORD: u64 = 100_000_000;
 /// Writes the digits of `value` at `at`; where they end.
 #[inline]
 fn unsigned(value: u64, out: &mut [u8; ROOM], at: usize) -> usize {
+    if let Some(triple) = TRIPLES[..1000].get(value as usize) {
+        let digits = triple.digits >> (8 * triple.leading);
+        put(out, at, digits.to_le_bytes());
+        return at + 3 - usize::from(triple.leading);
+    }
     if value < WORD {
         return first(value as u32, out, at);
     }
