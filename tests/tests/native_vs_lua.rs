@@ -259,3 +259,101 @@ proptest! {
         prop_assert_eq!(run(&mut *native, &rows), run(&mut *lua, &rows));
     }
 }
+
+/// Values at which types, texts and numbers have their edges.
+fn edges() -> Vec<Field> {
+    let floats = [
+        0.0,
+        -0.0,
+        0.5,
+        -2.5,
+        1e14,
+        123_456_789_012_345.0,
+        1e15,
+        9_007_199_254_740_991.0,
+        9_007_199_254_740_992.0,
+        1e-5,
+        1e-4,
+        1e22,
+        5e-324,
+        f64::MAX,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        0.1,
+        1.0 / 3.0,
+        1_000_000_000_000.25,
+        99_999_999_999_999.5,
+    ];
+    let texts = [
+        "",
+        "a",
+        "b",
+        "ab",
+        "10",
+        " 0x10 ",
+        "1e1",
+        "-0",
+        "inf",
+        "nan",
+        "1e999",
+        "0b101",
+        "é",
+        "a\0b",
+        "1_0",
+        "5.",
+        ".5",
+        "+1",
+        "0x.8p1",
+        "1 2",
+        "\t7\n",
+        "0x",
+        "1e+",
+        "99999999999999999999",
+    ];
+    let bytes: [&[u8]; 3] = [b"", b"10", b"\xFFa"];
+    [Field::Absent, Field::Null, Field::Bool(true), Field::Bool(false)]
+        .into_iter()
+        .chain([0, 1, -7, i64::MAX, i64::MIN, (1 << 53) + 1].map(Field::Int))
+        .chain(floats.map(Field::Float))
+        .chain(["123456789012345678901", "1e400", "-0.10"].map(Field::Number))
+        .chain(texts.map(|text| Field::Str(text.to_owned())))
+        .chain(bytes.map(|bytes| Field::Bytes(bytes.to_vec())))
+        .chain([Field::List(vec![1, 2])])
+        .collect()
+}
+
+#[test]
+fn every_operator_agrees_on_every_pair_of_values() {
+    let schema = schema();
+    let edges = edges();
+    let signs = ["+", "-", "*", "/", "%", "^", "..", "==", "~=", "<", "<=", ">", ">=", "and", "or"];
+    let one = ["a", "-a", "not a", "a .. ''", "a + 0", "a == nil", "a and 'x' or 'y'", "a == 10"];
+    let two = signs.map(|sign| format!("a {sign} b"));
+    let constants = ["1", "0.5", "'10'", "'a'", "true", "nil"];
+    let with_constants = signs.iter().flat_map(|sign| {
+        constants.iter().flat_map(move |c| [format!("a {sign} {c}"), format!("{c} {sign} a")])
+    });
+    let exprs = one.map(str::to_owned).into_iter().chain(two).chain(with_constants);
+    for expr in exprs {
+        let set = [("x".to_owned(), expr.clone())];
+        let mut filters: [Box<dyn Operator>; 2] = [
+            native::filter("f", &expr, &schema).expect("a native form"),
+            ringmain_lua::filter("f", &expr, &schema).expect("an expression"),
+        ];
+        let whole = ringmain_lua::Map { set: &set, ..Default::default() };
+        let mut maps: [Box<dyn Operator>; 2] = [
+            native::map("m", &set, &[], &[], &[], &schema).expect("a native form"),
+            ringmain_lua::map("m", &whole, &schema).expect("an expression"),
+        ];
+        let only_a = !expr.contains('b');
+        for b in &edges[..if only_a { 1 } else { edges.len() }] {
+            let row =
+                |a: &Field| vec![a.clone(), b.clone(), Field::Absent, Field::Absent, Field::Absent];
+            let rows: Vec<_> = edges.iter().map(row).collect();
+            let [native, lua] = filters.each_mut().map(|operator| run(&mut **operator, &rows));
+            assert_eq!(native, lua, "filter {expr}, b = {b:?}");
+            let [native, lua] = maps.each_mut().map(|operator| run(&mut **operator, &rows));
+            assert_eq!(native, lua, "map {expr}, b = {b:?}");
+        }
+    }
+}
