@@ -169,6 +169,19 @@ mod tests {
         assert_eq!(format_list(&[]), "");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_survived(text in ".{0,20}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn what_is_written_is_parsed_back(cores in proptest::collection::btree_set(0_usize..200, 1..40)) {
+            let cores: Vec<usize> = cores.into_iter().collect();
+            proptest::prop_assert_eq!(parse(&format_list(&cores)), Ok(Cores::List(cores)));
+        }
+    }
+
     #[test]
     fn what_is_no_list_is_named() {
         for (text, part) in

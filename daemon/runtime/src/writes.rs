@@ -33,9 +33,15 @@ struct Entry {
     state: State,
 }
 
+/// Constant work to start, linear in what is under way to finish.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
     entries: VecDeque<Entry>,
+    /// Entries before this one have been started or are done.
+    first_waiting: usize,
+    /// Writes of either sort that are started and not done.
+    writes_open: usize,
+    appends_open: usize,
 }
 
 impl WriteQueue {
@@ -44,28 +50,25 @@ impl WriteQueue {
     }
 
     /// The next operation that may start; it counts as started from now on.
+    /// What follows one that has to wait could not start either.
     pub(crate) fn start_next(&mut self) -> Option<Key> {
-        let (mut writes, mut appends) = (0_u32, 0_u32);
-        for entry in &mut self.entries {
-            let may_start = match entry.sort {
-                Sort::Append | Sort::Sync => writes == 0,
-                Sort::At => appends == 0,
-            };
-            match entry.state {
-                State::Waiting if may_start => {
-                    entry.state = State::Started;
-                    return Some(entry.key);
-                }
-                // What follows may not overtake what has to wait, except that
-                // nothing after it could start either: the scan is over.
-                State::Waiting => return None,
-                State::Done => continue,
-                State::Started => {}
-            }
-            writes += u32::from(entry.sort != Sort::Sync);
-            appends += u32::from(entry.sort == Sort::Append);
+        // Cancelled before it was started: nothing to start.
+        while self.entries.get(self.first_waiting).is_some_and(|e| e.state == State::Done) {
+            self.first_waiting += 1;
         }
-        None
+        let entry = self.entries.get_mut(self.first_waiting)?;
+        let may_start = match entry.sort {
+            Sort::Append | Sort::Sync => self.writes_open == 0,
+            Sort::At => self.appends_open == 0,
+        };
+        if !may_start {
+            return None;
+        }
+        entry.state = State::Started;
+        self.first_waiting += 1;
+        self.writes_open += usize::from(entry.sort != Sort::Sync);
+        self.appends_open += usize::from(entry.sort == Sort::Append);
+        Some(entry.key)
     }
 
     /// Whether it was started and is not done.
@@ -74,8 +77,10 @@ impl WriteQueue {
     }
 
     pub(crate) fn finish(&mut self, key: Key) {
-        if let Some(entry) = self.entries.iter_mut().find(|e| e.key == key) {
-            entry.state = State::Done;
+        let Some(entry) = self.entries.iter_mut().find(|e| e.key == key) else { return };
+        if std::mem::replace(&mut entry.state, State::Done) == State::Started {
+            self.writes_open -= usize::from(entry.sort != Sort::Sync);
+            self.appends_open -= usize::from(entry.sort == Sort::Append);
         }
     }
 
@@ -84,7 +89,10 @@ impl WriteQueue {
         let mut at = 0;
         while let Some(entry) = self.entries.get(at) {
             match (entry.state, entry.sort) {
-                (State::Done, _) => return self.entries.remove(at).map(|e| e.key),
+                (State::Done, _) => {
+                    self.first_waiting -= usize::from(at < self.first_waiting);
+                    return self.entries.remove(at).map(|e| e.key);
+                }
                 // A sync under way holds back nothing that follows it.
                 (_, Sort::Sync) => at += 1,
                 _ => return None,
@@ -148,6 +156,19 @@ mod tests {
         assert_eq!(reportable(&mut queue), [0, 2]);
         queue.finish(key(1));
         assert_eq!(reportable(&mut queue), [1]);
+    }
+
+    #[test]
+    fn what_is_cancelled_before_it_starts_is_passed_over_and_reported_in_its_place() {
+        let mut queue = queue(&[Sort::Append, Sort::Append, Sort::Append]);
+        assert_eq!(startable(&mut queue), [0]);
+        queue.finish(key(1));
+        assert_eq!(reportable(&mut queue), [] as [u32; 0]);
+        queue.finish(key(0));
+        assert_eq!(reportable(&mut queue), [0, 1]);
+        assert_eq!(startable(&mut queue), [2]);
+        queue.finish(key(2));
+        assert_eq!(reportable(&mut queue), [2]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 const CHILD: &str = "RINGMAIN_TEST_CANARY";
 const ROUNDS: usize = 5_000;
-const TIME_LIMIT: Duration = Duration::from_secs(6);
+const TIME_LIMIT: Duration = Duration::from_secs(4);
 
 #[test]
 fn the_executor_with_preemption_hangs_or_does_not() {

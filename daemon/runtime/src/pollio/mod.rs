@@ -100,13 +100,16 @@ impl PollIo {
     /// Asks poll(2) about everything that waits.
     fn look(&mut self, timeout: Option<u64>) -> io::Result<()> {
         self.watch();
-        let timeout_ms = timeout.map_or(-1, |us| {
-            // Rounded up: a timer that is woken early would only spin.
-            i32::try_from(us.div_ceil(1_000)).unwrap_or(i32::MAX)
+        let limit = timeout.map(|us| libc::timespec {
+            tv_sec: libc::time_t::try_from(us / 1_000_000).unwrap_or(libc::time_t::MAX),
+            tv_nsec: (us % 1_000_000) as libc::c_long * 1_000,
         });
+        let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let count = self.watched.len() as libc::nfds_t;
-        // SAFETY: `watched` holds `count` initialised entries.
-        let ready = unsafe { libc::poll(self.watched.as_mut_ptr(), count, timeout_ms) };
+        // SAFETY: `watched` holds `count` initialised entries; the limit is
+        // null or a local; no signal mask is passed.
+        let ready =
+            unsafe { libc::ppoll(self.watched.as_mut_ptr(), count, limit, std::ptr::null()) };
         match sys::check(ready as libc::ssize_t) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {

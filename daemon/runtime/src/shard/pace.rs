@@ -60,7 +60,8 @@ impl<'a> Pace<'a> {
         io.begin_turn(now.mono_us);
         match self.turn.turn(io, now) {
             Next::Stop => Ok(Step::Stop),
-            Next::Busy => {
+            // Due at once is as good as busy: neither may starve the executor.
+            Next::Busy | Next::Idle { wake_in_us: Some(0) } => {
                 self.idle_turns = 0;
                 if now.mono_us.saturating_sub(self.executor_at_us) < REACTOR_EVERY_US {
                     return Ok(Step::Again);
@@ -74,7 +75,7 @@ impl<'a> Pace<'a> {
 
     fn idle(&mut self, io: &mut dyn Driver, wake_in_us: Option<u64>) -> io::Result<Step> {
         self.idle_turns += 1;
-        if self.idle_turns == 1 || wake_in_us == Some(0) {
+        if self.idle_turns == 1 {
             return Ok(Step::Again);
         }
         if self.turn.prepare_park() {

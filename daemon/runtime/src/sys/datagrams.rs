@@ -156,17 +156,17 @@ fn segment_control(segment: u16) -> Control {
 
 /// The segment length that the kernel coalesced to, if it did.
 pub(crate) fn segment_bytes(control: &[u8]) -> Option<u32> {
-    let word = |at: usize| Some(i32::from_ne_bytes(control.get(at..at + 4)?.try_into().ok()?));
-    let mut at = 0;
-    while let Some(len) = control.get(at..at + 8) {
+    let word = |bytes: &[u8], at| Some(i32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let mut rest = control;
+    while let Some(len) = rest.get(..8) {
         let len = usize::from_ne_bytes(len.try_into().ok()?);
         if len < 16 {
             return None;
         }
-        if word(at + 8)? == libc::SOL_UDP && word(at + 12)? == libc::UDP_GRO {
-            return u32::try_from(word(at + 16)?).ok();
+        if word(rest, 8)? == libc::SOL_UDP && word(rest, 12)? == libc::UDP_GRO {
+            return u32::try_from(word(rest, 16)?).ok().filter(|bytes| *bytes > 0);
         }
-        at = at.checked_add(len.checked_next_multiple_of(8)?)?;
+        rest = rest.get(len.checked_next_multiple_of(8)?..)?;
     }
     None
 }
@@ -249,6 +249,39 @@ mod tests {
         assert!(Cursor::new(vec![0; 3], vec![1, 2]).is_err());
         assert!(Cursor::new(vec![0; 3], vec![2, 1, 3]).is_err());
         assert!(Cursor::new(Vec::new(), Vec::new()).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_control_data_is_survived(
+            head in proptest::collection::vec(0_u8..40, 0..80),
+            len in proptest::prelude::any::<u64>(),
+        ) {
+            segment_bytes(&head);
+            let mut control = len.to_ne_bytes().to_vec();
+            control.extend(head);
+            segment_bytes(&control);
+        }
+
+        #[test]
+        fn runs_cover_every_byte_once(
+            lengths in proptest::collection::vec(0_u32..3_000, 1..300),
+            gso in proptest::prelude::any::<bool>(),
+        ) {
+            let cursor = cursor(&lengths);
+            let (mut at, mut end) = (0, 0);
+            while at < lengths.len() {
+                let run = cursor.run(at, gso);
+                proptest::prop_assert_eq!(run.start, end);
+                proptest::prop_assert!(run.count == 1 || run.end - run.start <= RUN_BYTES_MAX);
+                let (last, full) = lengths[at..at + run.count].split_last().unwrap();
+                proptest::prop_assert!(full.iter().all(|len| *len == u32::from(run.segment)));
+                proptest::prop_assert!(run.count == 1 || *last <= u32::from(run.segment));
+                at += run.count;
+                end = run.end;
+            }
+            proptest::prop_assert_eq!(end, cursor.buf.len());
+        }
     }
 
     #[test]

@@ -94,3 +94,15 @@ pub fn a_closed_handle_is_refused(rig: &mut dyn Rig) {
     assert!(batch.iter().all(|event| errno(&event.kind) == Some(libc::EBADF)), "{batch:?}");
     assert_eq!(rig.file_content(other), b"y");
 }
+
+pub fn more_operations_than_any_queue_holds_are_all_done(rig: &mut dyn Rig) {
+    const COUNT: u32 = 6_000;
+    let file = rig.file(&[]);
+    let data = pattern(COUNT as usize * 16);
+    for (tag, piece) in data.chunks(16).enumerate() {
+        rig.io().write(file, piece.to_vec(), Some(tag as u64 * 16), op(tag as u32));
+    }
+    let tags: Vec<u32> = events(rig, COUNT as usize).iter().map(|event| event.op.tag).collect();
+    assert_eq!(tags, (0..COUNT).collect::<Vec<_>>());
+    assert!(rig.file_content(file) == data);
+}

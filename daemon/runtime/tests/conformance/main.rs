@@ -42,6 +42,7 @@ macro_rules! everywhere {
                 reads_wait_for_buffers,
                 writes_at_offsets_land_there_and_are_reported_in_order,
                 appends_follow_each_other,
+                more_operations_than_any_queue_holds_are_all_done,
                 a_closed_handle_is_refused,
             },
             ends::{
