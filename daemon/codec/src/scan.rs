@@ -8,7 +8,7 @@ use wide::u8x16;
 pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..).and_then(<[u8]>::first_chunk) {
         Some(chunk) => u64::from_le_bytes(*chunk),
-        None => u64::from_le_bytes(padded(bytes, at)),
+        None => tail(bytes, at) as u64,
     }
 }
 
@@ -17,39 +17,39 @@ pub(crate) fn word(bytes: &[u8], at: usize) -> u64 {
 pub(crate) fn long_word(bytes: &[u8], at: usize) -> u128 {
     match bytes.get(at..).and_then(<[u8]>::first_chunk) {
         Some(chunk) => u128::from_le_bytes(*chunk),
-        None => u128::from_le_bytes(padded(bytes, at)),
+        None => tail(bytes, at),
     }
 }
 
-#[cold]
+/// The bytes from `at` to the end, which are fewer than 16.
 #[inline(never)]
-fn padded<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut out = [0; N];
-    let tail = bytes.get(at..).unwrap_or_default();
-    let len = tail.len().min(N);
-    out[..len].copy_from_slice(&tail[..len]);
-    out
+fn tail(bytes: &[u8], at: usize) -> u128 {
+    let rest = bytes.len().saturating_sub(at);
+    if rest == 0 {
+        return 0;
+    }
+    match bytes.last_chunk() {
+        Some(last) => u128::from_le_bytes(*last) >> (8 * (16 - rest.min(16))),
+        None => {
+            let mut out = [0; 16];
+            out[..rest].copy_from_slice(&bytes[at..]);
+            u128::from_le_bytes(out)
+        }
+    }
 }
 
 /// Where, from `at` on, the first byte stands that a JSON string cannot hold
 /// as it is: a quote, a backslash or a control character; or the end.
 #[inline(always)]
 pub(crate) fn string_stop(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<16>) {
-        let mask = special(*chunk);
+    loop {
+        // What reads as zero behind the end is a control character.
+        let mask = special(long_word(bytes, at).to_le_bytes());
         if mask != 0 {
             return at + mask.trailing_zeros() as usize;
         }
         at += 16;
     }
-    string_stop_short(bytes, at)
-}
-
-#[cold]
-#[inline(never)]
-fn string_stop_short(bytes: &[u8], at: usize) -> usize {
-    let tail = bytes.get(at..).unwrap_or_default();
-    at + tail.iter().position(|b| is_special(*b)).unwrap_or(tail.len())
 }
 
 /// One bit for each byte that a JSON string cannot hold as it is.
@@ -122,5 +122,14 @@ mod tests {
         assert_eq!(word(b"ab", 1), u64::from(b'b'));
         assert_eq!(word(b"ab", 7), 0);
         assert_eq!(long_word(b"abc", 0), 0x0063_6261);
+        let text: Vec<u8> = (1..=40).collect();
+        for at in 0..50 {
+            let mut expected = [0; 16];
+            let rest = text.get(at..).unwrap_or_default();
+            let len = rest.len().min(16);
+            expected[..len].copy_from_slice(&rest[..len]);
+            assert_eq!(long_word(&text, at).to_le_bytes(), expected, "{at}");
+            assert_eq!(word(&text, at).to_le_bytes(), expected[..8], "{at}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::shape::Shape;
 use super::string::string;
 use super::walk::{self, NO_BRACE, NO_NAME, build, colon, end, literal, skip, skip_object, space};
 use crate::refused::{Bad, Fail, bad};
+use crate::scan::string_stop;
 
 /// Name of the field that holds a value that is not an object.
 const VALUE: &str = "value";
@@ -153,7 +154,7 @@ impl JsonRows {
         }
         for start in names {
             let (name, _) = string(text, start, &mut self.parts.unescaped)?;
-            if self.parts.keys.slot(name).is_none() {
+            if self.parts.keys.slot(name, 0, name.len()).is_none() {
                 // Without a free slot, it goes to the rest.
                 let _in_rest = self.schema.intern(name);
             }
@@ -287,9 +288,25 @@ impl Parts {
         if bytes.get(pos) != Some(&b'"') {
             return Err(Bad { at: pos, what: NO_NAME }.into());
         }
-        let (name, end) = string(text, pos, &mut self.unescaped)?;
-        let value = colon(bytes, end)?;
-        if let Some(slot) = self.keys.slot(name) {
+        let stop = string_stop(bytes, pos + 1);
+        if bytes.get(stop) == Some(&b'"')
+            && let Some(slot) = self.keys.slot(text, pos + 1, stop)
+        {
+            return Ok(Ok((Some(slot), colon(bytes, stop + 1)?)));
+        }
+        self.odd_name(text, pos)
+    }
+
+    /// Reads a name that has escapes, or no slot.
+    #[cold]
+    fn odd_name(
+        &mut self,
+        text: &str,
+        at: usize,
+    ) -> Result<Result<(Option<u16>, usize), usize>, Stop> {
+        let (name, end) = string(text, at, &mut self.unescaped)?;
+        let value = colon(text.as_bytes(), end)?;
+        if let Some(slot) = self.keys.slot(name, 0, name.len()) {
             return Ok(Ok((Some(slot), value)));
         }
         if self.keys.version() < SLOTS_MAX && !too_long_for_a_slot(name) {
@@ -358,7 +375,7 @@ impl Parts {
     fn bare(&mut self, text: &str, at: usize, row: &mut RowBuilder<'_>) -> Result<(), Stop> {
         row.set_flags(BARE);
         let bytes = text.as_bytes();
-        match self.keys.slot(VALUE) {
+        match self.keys.slot(VALUE, 0, VALUE.len()) {
             Some(slot) => {
                 let close = match scalar(text, at, slot, row) {
                     Some(end) => end,
@@ -394,7 +411,7 @@ fn scalar(text: &str, at: usize, slot: u16, row: &mut RowBuilder<'_>) -> Option<
     let bytes = text.as_bytes();
     match bytes.get(at)? {
         b'"' => {
-            let stop = crate::scan::string_stop(bytes, at + 1);
+            let stop = string_stop(bytes, at + 1);
             if bytes.get(stop) != Some(&b'"') {
                 return None;
             }
