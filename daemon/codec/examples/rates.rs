@@ -15,7 +15,11 @@ const CHUNK_BYTES: usize = 64 << 10;
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize, or: usize| args.get(at).map_or(or, |n| n.parse().expect("a number"));
-    let (lines, rounds) = (number(0, 20_000), number(1, 15));
+    run(number(0, 20_000), number(1, 15), args.get(2).map(String::as_str));
+}
+
+/// Measures every input, or only the one of that name.
+pub fn run(lines: usize, rounds: usize, only: Option<&str>) {
     println!("ns per line, fastest of {rounds} rounds; serde_json::Value in brackets");
     for (name, input) in [
         ("sensors", sensors(lines, false, ",", ":")),
@@ -23,7 +27,7 @@ fn main() {
         ("shuffled", sensors(lines, true, ",", ":")),
         ("nested", nested(lines)),
     ] {
-        if args.get(2).is_none_or(|only| only == name) {
+        if only.is_none_or(|only| only == name) {
             compare(name, &input, lines, rounds);
         }
     }
@@ -35,23 +39,19 @@ fn compare(name: &str, input: &[u8], lines: usize, rounds: usize) {
     decode(input, &schema, &mut |slab| {
         slabs.push(std::mem::replace(slab, new_slab()));
     });
-    let mut values = Vec::new();
-    let runs: [&mut dyn FnMut() -> usize; 5] = [
-        &mut || decode(input, &schema, &mut |_| {}),
-        &mut || encode(&slabs, &schema),
-        &mut || both(input, &schema),
-        &mut || serde_in(input, &mut values),
-        &mut || 0,
-    ];
+    let values: Vec<serde_json::Value> = serde_lines(input).collect();
     let mut best = [f64::MAX; 5];
-    let [a, b, c, d, _] = runs;
     for _ in 0..rounds {
-        for (run, best) in [&mut *a, &mut *b, &mut *c, &mut *d].into_iter().zip(&mut best) {
+        let runs: [&dyn Fn() -> usize; 5] = [
+            &|| decode(input, &schema, &mut |_| {}),
+            &|| encode(&slabs, &schema),
+            &|| both(input, &schema),
+            &|| serde_lines(input).filter(serde_json::Value::is_object).count(),
+            &|| serde_out(&values),
+        ];
+        for (run, best) in runs.into_iter().zip(&mut best) {
             *best = best.min(time(lines, run));
         }
-    }
-    for _ in 0..rounds {
-        best[4] = best[4].min(time(lines, &mut || serde_out(&values)));
     }
     let [decode, encode, both, serde_in, serde_out] = best;
     println!(
@@ -66,7 +66,7 @@ fn compare(name: &str, input: &[u8], lines: usize, rounds: usize) {
 }
 
 /// Noise only ever adds, so the fastest of some rounds is taken.
-fn time(lines: usize, run: &mut dyn FnMut() -> usize) -> f64 {
+fn time(lines: usize, run: &dyn Fn() -> usize) -> f64 {
     let start = Instant::now();
     black_box(run());
     start.elapsed().as_nanos() as f64 / lines as f64
@@ -119,12 +119,9 @@ fn both(input: &[u8], schema: &SharedSchema) -> usize {
     bytes
 }
 
-fn serde_in(input: &[u8], values: &mut Vec<serde_json::Value>) -> usize {
-    values.clear();
-    for line in input.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
-        values.push(serde_json::from_slice(line).expect("valid JSON"));
-    }
-    values.len()
+fn serde_lines(input: &[u8]) -> impl Iterator<Item = serde_json::Value> {
+    let lines = input.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).expect("valid JSON"))
 }
 
 fn serde_out(values: &[serde_json::Value]) -> usize {

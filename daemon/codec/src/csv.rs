@@ -57,7 +57,15 @@ pub(crate) struct CsvRows {
 }
 
 impl CsvRows {
+    /// # Panics
+    /// When delimiter and quote are not two ASCII characters that may stand
+    /// in a line.
     pub(crate) fn new(options: CsvOptions, schema: SharedSchema) -> Self {
+        let fits = |byte: u8| byte.is_ascii() && byte != b'\n' && byte != b'\r';
+        assert!(
+            fits(options.delimiter) && fits(options.quote) && options.delimiter != options.quote,
+            "delimiter and quote of CSV are two ASCII characters"
+        );
         let version = schema.snapshot().version();
         let (scratch, text, ends) = (Scratch::default(), String::new(), Vec::new());
         Self { schema, version, scratch, options, text, ends }

@@ -45,6 +45,10 @@ struct Out<'a> {
 
 impl Decoder {
     /// A decoder that adds the fields it meets to `schema`.
+    ///
+    /// # Panics
+    /// When delimiter and quote of CSV are not two different ASCII characters
+    /// other than line ends.
     #[must_use]
     pub fn new(options: DecodeOptions, schema: SharedSchema) -> Self {
         let format = match options {

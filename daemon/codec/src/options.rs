@@ -101,7 +101,7 @@ pub enum EncodeOptions {
     /// slots.
     #[default]
     Json,
-    /// The field `message` as it is.
+    /// The field `message` as it is, line feeds in it included.
     Text,
     /// One CSV record per message.
     Csv(CsvEncodeOptions),

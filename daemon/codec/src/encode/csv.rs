@@ -3,6 +3,7 @@
 
 use ringmain_slab::{RowRef, ValueRef};
 
+use super::column::Column;
 use super::json::{self, JsonWriter};
 use super::{EncodeError, base64};
 use crate::options::CsvEncodeOptions;
@@ -15,12 +16,6 @@ pub(crate) struct CsvWriter {
     text: Vec<u8>,
 }
 
-struct Column {
-    name: String,
-    /// Found once the schema has the field.
-    slot: Option<u16>,
-}
-
 impl CsvWriter {
     pub(crate) fn new(options: CsvEncodeOptions) -> Self {
         let mut header = Vec::new();
@@ -31,8 +26,7 @@ impl CsvWriter {
             put(name.as_bytes(), options.delimiter, &mut header);
         }
         header.push(b'\n');
-        let column = |name| Column { name, slot: None };
-        let columns = options.columns.into_iter().map(column).collect();
+        let columns = options.columns.into_iter().map(Column::new).collect();
         Self { columns, delimiter: options.delimiter, header, text: Vec::new() }
     }
 
@@ -47,16 +41,12 @@ impl CsvWriter {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        for at in 0..self.columns.len() {
+        let schema = json.schema_of(row);
+        for (at, column) in self.columns.iter_mut().enumerate() {
             if at > 0 {
                 out.push(self.delimiter);
             }
-            let column = &mut self.columns[at];
-            if column.slot.is_none() {
-                column.slot = json.slot(&column.name);
-            }
-            let value = column.slot.map_or(ValueRef::Absent, |slot| row.get(slot));
-            match json.or_rest(row, value, &column.name) {
+            match column.value(row, schema) {
                 ValueRef::Absent | ValueRef::Null => {}
                 ValueRef::Str(text) => put(text.as_bytes(), self.delimiter, out),
                 ValueRef::Bytes(bytes) => match std::str::from_utf8(bytes) {

@@ -3,8 +3,10 @@
 //! Every write checks that its bytes fit, so no size is computed beforehand:
 //! when a row does not fit, the output grows and the row is written again.
 
+use std::sync::Arc;
+
 use ringmain_base::limits::SLOTS_MAX;
-use ringmain_slab::{BARE, RowRef, SharedSchema, Slab, ValueRef};
+use ringmain_slab::{BARE, RowRef, Schema, SharedSchema, Slab, ValueRef};
 
 use super::EncodeError;
 use super::base64;
@@ -27,6 +29,7 @@ const BATCH_BYTES: usize = 32 << 10;
 /// Writes rows as JSON objects.
 pub(crate) struct JsonWriter {
     schema: SharedSchema,
+    known: Arc<Schema>,
     names: Vec<Name>,
     value: Option<u16>,
 }
@@ -48,7 +51,8 @@ type At = Result<usize, Stop>;
 
 impl JsonWriter {
     pub(crate) fn new(schema: SharedSchema) -> Self {
-        let mut new = Self { schema, names: Vec::new(), value: None };
+        let known = Arc::default();
+        let mut new = Self { schema, known, names: Vec::new(), value: None };
         new.refresh();
         new
     }
@@ -56,29 +60,20 @@ impl JsonWriter {
     /// Takes over fields that have been added to the schema.
     #[cold]
     fn refresh(&mut self) {
-        let schema = self.schema.snapshot();
-        for name in &schema.names()[self.names.len()..] {
+        self.known = self.schema.snapshot();
+        for name in &self.known.names()[self.names.len()..] {
             self.names.push(Name::new(name));
         }
-        self.value = schema.slot(VALUE);
+        self.value = self.known.slot(VALUE);
     }
 
-    /// The slot of a field, if it has one by now.
-    pub(crate) fn slot(&self, name: &str) -> Option<u16> {
-        self.schema.snapshot().slot(name)
-    }
-
-    /// `value`, or the field `name` of the rest when it is absent.
-    pub(crate) fn or_rest<'s>(
-        &self,
-        row: RowRef<'s>,
-        value: ValueRef<'s>,
-        name: &str,
-    ) -> ValueRef<'s> {
-        match (value, row.rest()) {
-            (ValueRef::Absent, Some(rest)) => rest.get(name),
-            _ => value,
+    /// The names of all fields that `row` may have.
+    #[inline]
+    pub(crate) fn schema_of(&mut self, row: RowRef<'_>) -> &Schema {
+        if usize::from(row.slots().min(SLOTS_MAX)) > self.names.len() {
+            self.refresh();
         }
+        &self.known
     }
 
     /// Appends one row.
@@ -125,9 +120,7 @@ impl JsonWriter {
         at: usize,
         step: usize,
     ) -> Result<usize, EncodeError> {
-        if usize::from(row.slots().min(SLOTS_MAX)) > self.names.len() {
-            self.refresh();
-        }
+        self.schema_of(row);
         loop {
             match self.object(row, out, at) {
                 Ok(end) => return Ok(end),

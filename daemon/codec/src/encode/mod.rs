@@ -1,6 +1,7 @@
 //! From rows to bytes.
 
 mod base64;
+mod column;
 mod csv;
 mod json;
 pub(crate) mod number;
@@ -12,6 +13,7 @@ use ringmain_slab::{RowRef, SharedSchema, Slab, ValueRef};
 
 use crate::message::MESSAGE;
 use crate::options::{EncodeOptions, Framing};
+use column::Column;
 use csv::CsvWriter;
 use json::JsonWriter;
 
@@ -61,8 +63,7 @@ pub struct Encoder {
 
 enum Format {
     Json,
-    /// The slot of `message`, once it has one.
-    Text(Option<u16>),
+    Text(Column),
     Csv(CsvWriter),
 }
 
@@ -72,7 +73,7 @@ impl Encoder {
     pub fn new(options: EncodeOptions, schema: SharedSchema) -> Self {
         let format = match options {
             EncodeOptions::Json => Format::Json,
-            EncodeOptions::Text => Format::Text(None),
+            EncodeOptions::Text => Format::Text(Column::new(MESSAGE.to_owned())),
             EncodeOptions::Csv(options) => Format::Csv(CsvWriter::new(options)),
         };
         Self { format, json: JsonWriter::new(schema) }
@@ -162,13 +163,7 @@ impl Encoder {
     fn append(&mut self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match &mut self.format {
             Format::Json => self.json.row(row, out),
-            Format::Text(slot) => {
-                if slot.is_none() {
-                    *slot = self.json.slot(MESSAGE);
-                }
-                let value = slot.map_or(ValueRef::Absent, |slot| row.get(slot));
-                text(self.json.or_rest(row, value, MESSAGE), out)
-            }
+            Format::Text(message) => text(message.value(row, self.json.schema_of(row)), out),
             Format::Csv(csv) => csv.row(row, &mut self.json, out),
         }
     }

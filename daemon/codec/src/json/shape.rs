@@ -7,7 +7,7 @@
 //! parsing and no lookup; a shape is a guess that each record proves or
 //! refutes field by field.
 
-use ringmain_base::limits::SLOTS_MAX;
+use ringmain_base::limits::{FIELD_NAME_BYTES_MAX, SLOTS_MAX};
 
 use crate::scan::long_word;
 
@@ -41,6 +41,9 @@ struct Trust {
     pause: u16,
     next_pause: u16,
 }
+
+/// Longer leads are not learned, so that a shape stays small.
+const LEAD_BYTES_MAX: usize = 2 * FIELD_NAME_BYTES_MAX;
 
 const CREDIT_MAX: u8 = 8;
 const PAUSE_MAX: u16 = 256;
@@ -115,6 +118,9 @@ impl Shape {
         // More would be an object full of duplicates.
         for (start, end, slot) in leads.iter().take(usize::from(SLOTS_MAX)) {
             let bytes = &text[*start as usize..*end as usize];
+            if bytes.len() > LEAD_BYTES_MAX {
+                break;
+            }
             let mask = if bytes.len() >= 16 { u128::MAX } else { (1 << (8 * bytes.len())) - 1 };
             self.leads.push(Lead {
                 head: long_word(bytes, 0) & mask,
