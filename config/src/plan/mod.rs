@@ -98,6 +98,13 @@ impl FlowPlan {
         sources.chain(operators).chain(self.sinks.iter().map(|c| &c.name))
     }
 
+    /// Fields of the partition key; none without `[partition]`.
+    #[must_use]
+    pub fn key_fields(&self) -> Vec<String> {
+        let keys = self.partition.iter().flat_map(|partition| &partition.key);
+        keys.map(|name| name.value.clone()).collect()
+    }
+
     /// The operator of that name.
     #[must_use]
     pub fn operator(&self, name: &str) -> Option<&OperatorPlan> {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use ringmain_base::units::format_bytes;
-use ringmain_config::{CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, Sources, Span, load};
+use ringmain_config::{
+    CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, SourceFile, Span, Spanned, load,
+};
 use ringmain_runtime::cores;
 use ringmain_shard::{OperatorError, compile, memory_bytes};
 use ringmain_slab::SharedSchema;
@@ -52,25 +54,34 @@ fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
             found.push(Diagnostic::error(key.span, message));
         }
     }
+    let key = flow.key_fields();
     for operator in &flow.operators {
-        if let Err(error) = compile(operator, &schema) {
+        if let Err(error) = compile(operator, &key, &schema) {
             let name = operator.name.as_str();
             let message = format!("operator '{name}': {}", error.message);
-            let span = place(&error, found.sources());
+            let span = place(&error, found);
             found.push(Diagnostic::error(span, message));
         }
     }
 }
 
-/// The character that the compiler stumbled over.
-fn place(error: &OperatorError, sources: &Sources) -> Span {
-    if error.code.contains('\n') {
-        return sources.line_inside(&error.code, error.line);
+/// The character that the compiler stumbled over; in a script, the line.
+fn place(error: &OperatorError, found: &mut Diagnostics) -> Span {
+    let code = &error.code;
+    if let Some(path) = &error.file {
+        let (name, text) = (path.display().to_string(), code.value.clone());
+        let len = text.len();
+        let file = found.add_file(SourceFile { name, path: Some(path.clone()), text });
+        let whole = Spanned::new(code.value.clone(), Span::new(file, 0, len));
+        return found.sources().line_inside(&whole, error.line);
     }
-    let at = error.code.char_indices().nth(error.column.saturating_sub(1));
-    let start = at.map_or(error.code.len(), |(at, _)| at);
+    if code.contains('\n') {
+        return found.sources().line_inside(code, error.line);
+    }
+    let at = code.char_indices().nth(error.column.saturating_sub(1));
+    let start = at.map_or(code.len(), |(at, _)| at);
     let len = at.map_or(0, |(_, c)| c.len_utf8());
-    sources.inside(&error.code, start..start + len)
+    found.sources().inside(code, start..start + len)
 }
 
 fn resolve_cores(plan: &Plan, found: &mut Diagnostics) -> Vec<usize> {

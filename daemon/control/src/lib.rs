@@ -16,7 +16,6 @@
 mod check;
 mod live;
 mod run;
-mod signals;
 mod start;
 mod store;
 mod summary;

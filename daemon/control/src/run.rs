@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ringmain_base::Clock;
+use ringmain_runtime::signals::{self, Signal, Signals};
 use ringmain_runtime::{IoKind, RuntimeError, ShardFailure, Stall, Supervisor, SupervisorOptions};
 use ringmain_shard::Phase;
 
 use crate::check::Prepared;
 use crate::live::Live;
-use crate::signals::{self, Signal};
 use crate::start::{Running, start};
 use crate::store::{Store, StoreError};
 use crate::summary::Summary;
@@ -76,14 +76,14 @@ impl std::error::Error for RunError {}
 /// # Errors
 /// What kept it from starting, or a shard that died.
 pub fn run(prepared: &Prepared, options: &RunOptions) -> Result<Outcome, RunError> {
-    let signals = signals::watch()
+    let mut signals = signals::watch()
         .map_err(|error| RunError::System(format!("cannot watch for signals: {error}")))?;
     let data_dir = prepared.plan.daemon.data_dir.as_deref();
     let store = data_dir.map(Store::open).transpose().map_err(RunError::Store)?;
     let mut running = start(prepared, store.as_ref(), options.io)?;
     let _supervisor = supervise(&running)?;
     let mut watch = Watch::new(&mut running, store.as_ref());
-    let drained = watch.until_end(&signals);
+    let drained = watch.until_end(&mut signals);
     let seconds = running.started.elapsed().as_secs_f64();
     match drained {
         Ok(drained) => {
@@ -129,18 +129,18 @@ impl<'a> Watch<'a> {
     }
 
     /// True when nothing was left behind.
-    fn until_end(&mut self, signals: &signals::Signals) -> Result<bool, RunError> {
+    fn until_end(&mut self, signals: &mut Signals) -> Result<bool, RunError> {
         loop {
             if self.running.is_ended() {
                 return Ok(true);
             }
             self.running.check_threads()?;
             match signals.wait(LOOK_EVERY) {
-                Some(Signal::Stop) if self.deadline.is_some() => {
+                Some(Signal::Quit) => {
                     tracing::warn!("second signal: ending at once");
                     return Ok(false);
                 }
-                Some(Signal::Stop) => self.drain(),
+                Some(Signal::Drain) => self.drain(),
                 Some(Signal::Reload) | None => {}
             }
             if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {

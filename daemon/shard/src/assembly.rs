@@ -182,14 +182,14 @@ impl Assembly<'_, '_> {
 
 fn keys(parts: &FlowParts) -> Option<Keys> {
     let partition = parts.plan.partition.as_ref()?;
-    let names: Vec<_> = partition.key.iter().map(|name| name.value.clone()).collect();
-    Some(Keys::new(&names, partition.count, &parts.schema))
+    Some(Keys::new(&parts.plan.key_fields(), partition.count, &parts.schema))
 }
 
 fn chain(parts: &FlowParts) -> Result<Chain, String> {
+    let key = parts.plan.key_fields();
     let mut nodes = Vec::new();
     for (at, plan) in parts.plan.operators.iter().enumerate() {
-        let operator = operators::compile(plan, &parts.schema)
+        let operator = operators::compile(plan, &key, &parts.schema)
             .map_err(|error| format!("{}: {}", plan.name, error.message))?;
         let component = parts.graph.operator(at);
         nodes.push(Node { operator, component, outputs: parts.graph.operators[at].clone() });

@@ -1,16 +1,25 @@
 //! From an operator's plan to the operator: the native form of its expressions
 //! where they have one, else Lua. Both mean the same.
 
-use ringmain_config::{MapPlan, OperatorKind, OperatorPlan, RoutePlan, Spanned};
-use ringmain_lua::{CompileError, PartError};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringmain_config::{
+    LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan, Spanned, Table, Value,
+};
+use ringmain_lua::{CompileError, Config, Limits, Log, PartError, ScriptOptions};
 use ringmain_ops::{Operator, native};
 use ringmain_slab::SharedSchema;
 
 /// Code that does not compile: the user's expression or script is wrong.
 #[derive(Clone, Debug)]
 pub struct OperatorError {
-    /// The code, and where it stands in the flow's file.
+    /// The code, and where it stands in the flow's file; for a script of its
+    /// own, where its path stands there.
     pub code: Spanned<String>,
+    /// The script's file, when the code is not in the flow's.
+    pub file: Option<PathBuf>,
     /// Line in the code, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -22,7 +31,7 @@ pub struct OperatorError {
 impl OperatorError {
     fn new(code: &Spanned<String>, error: CompileError) -> Self {
         let CompileError { message, line, column } = error;
-        Self { code: code.clone(), line, column, message }
+        Self { code: code.clone(), file: None, line, column, message }
     }
 
     fn in_part<'a>(
@@ -35,12 +44,14 @@ impl OperatorError {
     }
 }
 
-/// Builds an operator whose field names are slots of `schema`.
+/// Builds an operator whose field names are slots of `schema`. `key` has the
+/// fields of the flow's partition key.
 ///
 /// # Errors
 /// When an expression or a script does not compile.
 pub fn compile(
     plan: &OperatorPlan,
+    key: &[String],
     schema: &SharedSchema,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     let name = plan.name.as_str();
@@ -54,10 +65,7 @@ pub fn compile(
         }
         OperatorKind::Map(map) => compile_map(&plan.name, map, schema),
         OperatorKind::Route(route) => compile_route(&plan.name, route, schema),
-        OperatorKind::Lua(_) => Err(OperatorError::new(
-            &plan.name,
-            CompileError { message: "no scripts yet".into(), line: 1, column: 1 },
-        )),
+        OperatorKind::Lua(lua) => compile_script(&plan.name, lua, key, schema),
     }
 }
 
@@ -106,4 +114,60 @@ fn compile_route(
     ringmain_lua::route(name, &routes, default, schema)
         .map(boxed)
         .map_err(|error| OperatorError::in_part(codes, name, error))
+}
+
+fn compile_script(
+    name: &Spanned<String>,
+    plan: &LuaPlan,
+    key: &[String],
+    schema: &SharedSchema,
+) -> Result<Box<dyn Operator>, OperatorError> {
+    let (code, chunk, file) = match &plan.source {
+        LuaSource::Inline(code) => (code.clone(), name.value.clone(), None),
+        LuaSource::Script(path) => {
+            let failed = |error: std::io::Error| OperatorError {
+                code: path.clone().map(|path| path.display().to_string()),
+                file: None,
+                line: 1,
+                column: 1,
+                message: format!("cannot read {}: {error}", path.display()),
+            };
+            let text = std::fs::read_to_string(&path.value).map_err(failed)?;
+            let chunk = path.file_name().map_or(name.value.clone(), |f| f.display().to_string());
+            (Spanned::new(text, path.span), chunk, Some(path.value.clone()))
+        }
+    };
+    let memory_bytes = usize::try_from(plan.limits.memory_bytes).unwrap_or(usize::MAX);
+    let time = Duration::from_micros(plan.limits.time_us);
+    let config = table(&plan.config);
+    let component = name.value.clone();
+    let log: Log = Rc::new(move |line| tracing::info!("{component}: {line}"));
+    let options = ScriptOptions {
+        limits: Limits { time, memory_bytes },
+        config: Some(&config),
+        ports: &[],
+        key,
+        log: Some(log),
+    };
+    match ringmain_lua::script(&code, &chunk, &options, schema) {
+        Ok(script) => Ok(script),
+        Err(error) => Err(OperatorError { file, ..OperatorError::new(&code, error) }),
+    }
+}
+
+fn table(table: &Table) -> Config {
+    let entry =
+        |(key, value): &(Spanned<String>, Spanned<Value>)| (key.value.clone(), plain(value));
+    Config::Map(table.entries.iter().map(entry).collect())
+}
+
+fn plain(value: &Value) -> Config {
+    match value {
+        Value::String(text) | Value::Datetime(text) => Config::Str(text.clone()),
+        Value::Integer(v) => Config::Int(*v),
+        Value::Float(v) => Config::Float(*v),
+        Value::Boolean(v) => Config::Bool(*v),
+        Value::Array(list) => Config::List(list.iter().map(|item| plain(item)).collect()),
+        Value::Table(inner) => table(inner),
+    }
 }
