@@ -6,7 +6,7 @@ use ringmain_slab::SharedSchema;
 use crate::error::CompileError;
 use crate::host::{Host, Limits};
 use crate::scope::{self, Analysed, place};
-use crate::token::tokens;
+use crate::token::{read, tokens};
 
 /// Checks an expression without a flow to run it in; the names of its fields.
 ///
@@ -35,17 +35,26 @@ fn syntax(host: &Host, source: &str) -> Result<Function, CompileError> {
 /// LuaJIT tells the line only. The first token that makes a beginning of the
 /// expression wrong, rather than merely unfinished, is the one to point at.
 fn locate(host: &Host, source: &str, error: CompileError) -> CompileError {
-    for token in tokens(source) {
+    let (tokens, unfinished) = read(source);
+    for token in tokens {
         let beginning = format!("local function f() return ({}", &source[..token.end]);
         let globals = host.lua().globals();
         if let Err(error) = host.compile(&beginning, "expression", globals)
             && !error.message.ends_with("near '<eof>'")
         {
             let (line, column) = place(source, token.start);
-            return CompileError::new(error.message, line, column);
+            // The parenthesis that LuaJIT misses may be ours.
+            let whole = syntax(host, &format!("return ({}\n)", &source[..token.start])).is_ok();
+            let message = if whole && error.message.starts_with("')' expected") {
+                format!("unexpected '{}' after the expression", &source[token.start..token.end])
+            } else {
+                error.message
+            };
+            return CompileError::new(message, line, column);
         }
     }
-    let (line, column) = place(source, source.trim_end().len());
+    let at = unfinished.filter(|_| error.message.starts_with("unfinished"));
+    let (line, column) = place(source, at.unwrap_or(source.trim_end().len()));
     let message = error.message.replace("near ')'", "at the end of the expression");
     CompileError::new(message, line, column)
 }

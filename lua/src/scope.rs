@@ -411,3 +411,115 @@ impl<'a> Parser<'a> {
         if targets == 0 { Ok(()) } else { Err(Stop::Syntax) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::analyse;
+
+    fn rewritten(source: &str) -> String {
+        analyse(source).unwrap_or_else(|error| panic!("{source}: {error}")).source
+    }
+
+    #[test]
+    fn free_names_are_fields() {
+        for (source, expected) in [
+            ("rpm > 100", "__f.rpm > 100"),
+            ("rpm>100 and status~='off'", "__f.rpm>100 and __f.status~='off'"),
+            ("a.b[c].d", "__f.a.b[__f.c].d"),
+            ("-x ^ #y", "-__f.x ^ #__f.y"),
+            ("not ok or (n .. '') == \"n\"", "not __f.ok or (__f.n .. '') == \"n\""),
+            ("größe == [[x]]", "__f.größe == [[x]]"),
+            ("a --[[ b ]] + c -- d", "__f.a --[[ b ]] + __f.c -- d"),
+            ("'a' .. [==[ b ]] ]==] .. c", "'a' .. [==[ b ]] ]==] .. __f.c"),
+            ("name:upper()", "__f.name:upper()"),
+            ("{ a = a, [b] = b, c; d }", "{ a = __f.a, [__f.b] = __f.b, __f.c; __f.d }"),
+            ("0xe-e", "0xe-__f.e"),
+            ("1e-e", "1e-e"),
+            (
+                "copy or put or fields or ts or key",
+                "__f.copy or __f.put or __f.fields or __f.ts or __f.key",
+            ),
+        ] {
+            assert_eq!(rewritten(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn libraries_are_what_is_called_or_indexed_as_one() {
+        for (source, expected) in [
+            ("math.floor(x)", "math.floor(__f.x)"),
+            ("math.size", "__f.math.size"),
+            ("math > 1", "__f.math > 1"),
+            ("type == 'a'", "__f.type == 'a'"),
+            ("type(type) == 'a'", "type(__f.type) == 'a'"),
+            ("tonumber '5'", "tonumber '5'"),
+            ("type { 1 }", "type { 1 }"),
+            ("string.len(string)", "string.len(__f.string)"),
+            ("os.time() - time", "os.time() - __f.time"),
+            ("os == 'linux'", "__f.os == 'linux'"),
+            ("print(x)", "__f.print(__f.x)"),
+            ("msg['a-b'] + msg.c", "__m['a-b'] + __m.c"),
+            ("msg == 'hello'", "__f.msg == 'hello'"),
+            ("msg:ts_int64()", "__m:ts_int64()"),
+            ("x == null", "__f.x == null"),
+        ] {
+            assert_eq!(rewritten(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn names_that_functions_bind_are_not_fields() {
+        for (source, expected) in [
+            ("(function(x) return x + y end)(x)", "(function(x) return x + __f.y end)(__f.x)"),
+            (
+                "(function(...) local a = a; local b = function() return a end return a + b() + c end)(1)",
+                "(function(...) local a = __f.a; local b = function() return a end return a + b() + __f.c end)(1)",
+            ),
+            (
+                "(function() for i = i, n do if i > m then return i end end return i end)()",
+                "(function() for i = __f.i, __f.n do if i > __f.m then return i end end return __f.i end)()",
+            ),
+            (
+                "(function() for k, v in pairs(t) do v.x = k end return v end)()",
+                "(function() for k, v in pairs(__f.t) do v.x = k end return __f.v end)()",
+            ),
+            (
+                "(function() repeat local z = 1 until z > y return z end)()",
+                "(function() repeat local z = 1 until z > __f.y return __f.z end)()",
+            ),
+            (
+                "(function() do local a = 1 end while a do local function g() return g end end return g end)()",
+                "(function() do local a = 1 end while __f.a do local function g() return g end end return __f.g end)()",
+            ),
+            (
+                "(function(t) t.a, t.b = x, y; ::again:: if t.c then goto again elseif d then return else local e = 1 end return e end)({})",
+                "(function(t) t.a, t.b = __f.x, __f.y; ::again:: if t.c then goto again elseif __f.d then return else local e = 1 end return __f.e end)({})",
+            ),
+        ] {
+            assert_eq!(rewritten(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn what_an_expression_may_not_do_is_refused_at_its_place() {
+        for (source, line, column, message) in [
+            ("(function() x = 1 end)()", 1, 13, "an expression cannot assign fields"),
+            ("(function() function f() end end)()", 1, 13, "an expression cannot assign fields"),
+            ("a +\n __b", 2, 2, "names that begin with __ are reserved: '__b'"),
+            ("1) or (2", 1, 2, "unexpected symbol near ')'"),
+            ("a != b", 1, 3, "unexpected symbol near '!'"),
+        ] {
+            let error = analyse(source).unwrap_err();
+            assert_eq!(
+                (error.line, error.column, error.message.as_str()),
+                (line, column, message),
+                "{source}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_are_listed_once_in_order() {
+        assert_eq!(analyse("b + a * b - math.pi").unwrap().fields, ["b", "a"]);
+    }
+}

@@ -32,24 +32,33 @@ const OPS: [&str; 7] = ["...", "..", "==", "~=", "<=", ">=", "::"];
 
 /// The tokens of `source`; stops at what is none.
 pub(crate) fn tokens(source: &str) -> Vec<Token> {
-    let mut lexer = Lexer { source, bytes: source.as_bytes(), at: 0 };
+    read(source).0
+}
+
+/// The tokens, and where an unfinished string begins behind them, if any.
+pub(crate) fn read(source: &str) -> (Vec<Token>, Option<usize>) {
+    let mut lexer = Lexer { source, bytes: source.as_bytes(), at: 0, start: 0 };
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next() {
         tokens.push(token);
     }
-    tokens
+    let last = tokens.last().map_or(0, |token| token.end);
+    (tokens, (lexer.start >= last).then_some(lexer.start))
 }
 
 struct Lexer<'a> {
     source: &'a str,
     bytes: &'a [u8],
     at: usize,
+    /// Where the last token began, finished or not.
+    start: usize,
 }
 
 impl Lexer<'_> {
     fn next(&mut self) -> Option<Token> {
         self.skip()?;
         let start = self.at;
+        self.start = start;
         let kind = match self.byte(0) {
             b'0'..=b'9' => self.number(),
             b'.' if self.byte(1).is_ascii_digit() => self.number(),

@@ -137,3 +137,74 @@ fn a_port_that_is_full_grows() {
     let out = run(&mut *operator, &mut slab, &schema);
     assert_eq!((out.ports[0].len(), out.dead.len()), (50, 0));
 }
+
+#[test]
+fn an_expression_that_does_not_compile_says_where() {
+    for (source, line, column, message) in [
+        ("rpm > > 100", 1, 7, "unexpected symbol near '>'"),
+        ("rpm >", 1, 6, "unexpected symbol at the end of the expression"),
+        ("", 1, 1, "an expression is missing"),
+        ("  \n ", 1, 1, "an expression is missing"),
+        ("a b", 1, 3, "unexpected 'b' after the expression"),
+        ("a, b", 1, 2, "unexpected ',' after the expression"),
+        ("a = 1", 1, 3, "unexpected '=' after the expression"),
+        ("a and\n  'x' 5", 2, 7, "unexpected '5' after the expression"),
+        ("größe > )", 1, 9, "unexpected symbol near ')'"),
+        ("a end", 1, 3, "unexpected 'end' after the expression"),
+        ("(a b)", 1, 4, "')' expected near 'b'"),
+        ("'open", 1, 1, "unfinished string near ''open'"),
+        ("...", 1, 1, "cannot use '...' outside a vararg function near '...'"),
+    ] {
+        let error = ringmain_lua::check(source).unwrap_err();
+        assert_eq!(
+            (error.line, error.column, error.message.as_str()),
+            (line, column, message),
+            "{source:?}"
+        );
+    }
+    assert_eq!(ringmain_lua::check("rpm > 100 and status ~= 'off'").unwrap(), ["rpm", "status"]);
+}
+
+#[test]
+fn an_expression_of_a_map_or_route_that_does_not_compile_is_numbered() {
+    let schema = SharedSchema::new();
+    let set = strings(&[("a", "1"), ("b", "1 +")]);
+    let error = map("m", &Map { set: &set, ..Map::default() }, &schema).err().unwrap();
+    assert_eq!((error.part, error.error.column), (1, 4));
+    let error = route("r", &strings(&[("a", ">")]), None, &schema).err().unwrap();
+    assert_eq!((error.part, error.error.line), (0, 1));
+    let many: Vec<(String, String)> = (0..129).map(|n| (format!("f{n}"), "1".into())).collect();
+    let error = map("m", &Map { set: &many, ..Map::default() }, &schema).err().unwrap();
+    assert_eq!(error.error.message, "more than 128 expressions; use a second operator");
+}
+
+#[test]
+fn names_of_fields_and_ports_may_be_anything() {
+    let schema = SharedSchema::new();
+    let mut slab = slab_of(&schema, &[&[("a-b", Int(1)), ("end", Int(2))]]);
+    let set = strings(&[("x\"]y", "msg['a-b'] + msg['end']"), ("ü\n", "'z'"), ("end", "nil")]);
+    let rename = strings(&[("a-b", "\\")]);
+    let whole = Map { set: &set, rename: &rename, ..Map::default() };
+    let mut operator = map("m", &whole, &schema).unwrap();
+    let out = run(&mut *operator, &mut slab, &schema);
+    assert!(out.dead.is_empty(), "{:?}", out.dead);
+    assert_eq!(out.rows, ["x\"]y=3 ü\n=\"z\" \\=1"]);
+}
+
+#[test]
+fn a_map_works_on_fields_beyond_the_slots() {
+    let schema = SharedSchema::new();
+    for at in 0..64 {
+        schema.intern(&format!("f{at}")).unwrap();
+    }
+    let fields = [("f0", Int(1)), ("f1", Str("one"))];
+    let set = strings(&[("x", "f0 + 1"), ("y", "'why'"), ("f2", "x")]);
+    let rename = strings(&[("f1", "renamed"), ("y", "f3")]);
+    let keep = ["x".to_owned(), "renamed".to_owned(), "f3".to_owned()];
+    let whole = Map { set: &set, rename: &rename, keep: Some(&keep), ..Map::default() };
+    let mut operator = map("m", &whole, &schema).unwrap();
+    let mut slab = slab_of(&schema, &[&fields, &fields]);
+    let out = run(&mut *operator, &mut slab, &schema);
+    assert!(out.dead.is_empty(), "{:?}", out.dead);
+    assert_eq!(out.rows, ["f3=\"why\" +x=2 +renamed=\"one\"", "f3=\"why\" +x=2 +renamed=\"one\""]);
+}
