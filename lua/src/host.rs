@@ -22,11 +22,14 @@ pub struct Limits {
     pub time: Duration,
     /// Memory of the operator's state in bytes, without compiled code.
     pub memory_bytes: usize,
+    /// How many messages of one slab may be stopped; what is behind them in
+    /// the slab is refused without a try.
+    pub kills: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_millis(100), memory_bytes: 64 << 20 }
+        Self { time: Duration::from_millis(100), memory_bytes: 64 << 20, kills: 3 }
     }
 }
 
@@ -53,6 +56,7 @@ pub(crate) struct Host {
     /// The function that the timer calls, likewise.
     timer: c_int,
     env: Pinned,
+    kills: u32,
     counters: Counters,
     detail: String,
 }
@@ -136,6 +140,7 @@ impl Host {
             run: ffi::LUA_NOREF,
             timer: ffi::LUA_NOREF,
             env,
+            kills: limits.kills,
             counters: Counters::default(),
             detail: String::new(),
         };
@@ -260,6 +265,7 @@ impl Host {
             return;
         }
         self.begin(slab, cx);
+        let mut stopped = 0;
         while let Call::Failed(reason) = self.call(self.run) {
             let (at, kept) = self.with_env(|env| env.progress());
             let rows = self.with_env(|env| env.rows());
@@ -277,8 +283,24 @@ impl Host {
             // Through the environment, which has the slab for now.
             self.with_env(|env| cx.refuse.refuse(env.row(at), reason, &text));
             self.with_env(|env| env.reach(at + 1, kept));
+            stopped += u32::from(reason == Reason::Limit);
+            if stopped >= self.kills && reason == Reason::Limit {
+                self.refuse_from(at + 1, kept, cx);
+                break;
+            }
         }
         self.with_env(Env::end);
+    }
+
+    /// Refuses the rows of the slab from `first` on.
+    fn refuse_from(&mut self, first: usize, kept: usize, cx: &mut Context<'_>) {
+        let why = format!("the operator was stopped {} times in one slab", self.kills);
+        self.with_env(|env| {
+            for at in first..env.rows() {
+                cx.refuse.refuse(env.row(at), Reason::Limit, &why);
+            }
+            env.reach(env.rows(), kept);
+        });
     }
 
     /// Calls the timer's function; what it emits goes to `slab`.

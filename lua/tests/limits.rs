@@ -11,7 +11,7 @@ use ringmain_lua::{Limits, Script, ScriptOptions, script, self_test};
 use ringmain_slab::Scalar::Int;
 use ringmain_slab::SharedSchema;
 
-const LIMITS: Limits = Limits { time: Duration::from_millis(20), memory_bytes: 16 << 20 };
+const LIMITS: Limits = Limits { time: Duration::from_millis(20), memory_bytes: 16 << 20, kills: 3 };
 
 fn compile(source: &str, schema: &SharedSchema) -> Box<Script> {
     let options = ScriptOptions { limits: LIMITS, ..ScriptOptions::default() };
@@ -138,4 +138,23 @@ fn another_operator_of_the_thread_is_not_disturbed() {
         assert_eq!((out.rows, out.dead.len()), (vec![format!("n={}", n + 1)], 0));
     }
     assert_eq!((good.counters().kills, bad.counters().kills), (0, 5));
+}
+
+#[test]
+fn a_slab_costs_no_more_than_the_limit_times_the_kills() {
+    let schema = SharedSchema::new();
+    schema.intern("n").unwrap();
+    let mut operator = compile(
+        "return function(msg) if msg.n > 1 then while true do end end return msg end",
+        &schema,
+    );
+    let messages: Vec<[(&str, ringmain_slab::Scalar<'_>); 1]> =
+        (0..10).map(|n| [("n", Int(n))]).collect();
+    let messages: Vec<common::Fields<'_>> = messages.iter().map(|m| &m[..]).collect();
+    let out = run(&mut *operator, &mut slab_of(&schema, &messages), &schema);
+    assert_eq!(out.rows, ["n=0", "n=1"]);
+    assert_eq!(out.dead.iter().filter(|letter| letter.1 == Reason::Limit).count(), 8);
+    assert_eq!(out.dead[7].0, "n=9");
+    assert_eq!(out.dead[7].2, "the operator was stopped 3 times in one slab");
+    assert_eq!(operator.counters().kills, 3);
 }
