@@ -81,3 +81,10 @@ pub(crate) fn drain(event: BorrowedFd<'_>) {
     // does not block, so an empty one is only an error that is not looked at.
     unsafe { libc::read(event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
 }
+
+/// Whether something is there to be read.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one initialised entry; the descriptor is borrowed.
+    unsafe { libc::poll(&raw mut entry, 1, 0) == 1 }
+}

@@ -19,7 +19,7 @@ use glommio::io::{PollState, PollableFd};
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use super::error::FailureReason;
-use super::heartbeat::Kick;
+use super::heartbeat::{Kick, Target};
 use super::launch::{Place, Start};
 use super::pace::{Pace, Step};
 use super::plain::guarded;
@@ -88,12 +88,10 @@ async fn drive(
     always: OwnedFd,
     kick: &Kick,
 ) -> Result<(), FailureReason> {
-    poll_fn(|context| {
-        kick.set(Some(context.waker().clone()));
-        Poll::Ready(())
-    })
-    .await;
-    let park = io.park_event().try_clone_to_owned().map_err(FailureReason::Io)?;
+    let duplicate = |io: &UringIo| io.park_event().try_clone_to_owned().map_err(FailureReason::Io);
+    let (park, kicks_park) = (duplicate(io)?, duplicate(io)?);
+    let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+    kick.set(Some(Target { waker, park: kicks_park }));
     let always = PollableFd::new(always).map_err(executor_failure)?;
     let park = PollableFd::new(park).map_err(executor_failure)?;
     loop {

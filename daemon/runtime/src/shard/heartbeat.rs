@@ -3,11 +3,14 @@
 //! The counters order nothing and protect nothing; a reader may see them a
 //! turn late. Written once per turn, on lines that nothing else shares.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task;
 
 use ringmain_base::{Clock, SystemClock};
+
+use crate::waker::{Waker, is_readable};
 
 /// No turn is under way.
 const RESTING: u64 = u64::MAX;
@@ -77,23 +80,38 @@ impl Heartbeat {
     }
 }
 
-/// Where a shard's task leaves the waker that a kick uses. Stays filled: a
-/// kick clones nothing and takes nothing away.
+/// What a kick reaches: the task's waker, and the event that it parks on.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) waker: task::Waker,
+    pub(crate) park: OwnedFd,
+}
+
+/// Where a shard's task leaves its target. Stays filled: a kick clones nothing
+/// and takes nothing away.
 #[derive(Debug, Default)]
 pub(crate) struct Kick {
-    waker: Mutex<Option<task::Waker>>,
+    target: Mutex<Option<Target>>,
 }
 
 impl Kick {
-    pub(crate) fn set(&self, waker: Option<task::Waker>) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = waker;
+    pub(crate) fn set(&self, target: Option<Target>) {
+        *self.lock() = target;
     }
 
     pub(crate) fn kick(&self) {
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(waker) = waker.as_ref() {
-            waker.wake_by_ref();
+        if let Some(target) = self.lock().as_ref() {
+            target.waker.wake_by_ref();
         }
+    }
+
+    /// Whether the task was announced something that it has not taken.
+    fn is_called(&self) -> bool {
+        self.lock().as_ref().is_some_and(|target| is_readable(target.park.as_fd()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Target>> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,6 +121,7 @@ pub struct Monitor {
     pub(crate) name: Arc<str>,
     pub(crate) heartbeat: Arc<Heartbeat>,
     pub(crate) kick: Arc<Kick>,
+    pub(crate) waker: Arc<Waker>,
     pub(crate) clock: SystemClock,
 }
 
@@ -124,6 +143,14 @@ impl Monitor {
     pub fn turn_lasts_us(&self) -> u64 {
         let began_us = self.heartbeat.sample().turn_began_us;
         began_us.map_or(0, |began_us| self.clock.now().mono_us.saturating_sub(began_us))
+    }
+
+    /// Whether the shard rests although it was woken: either this is the very
+    /// moment, or its executor has gone to sleep over it.
+    #[must_use]
+    pub fn rests_unheard(&self) -> bool {
+        self.heartbeat.sample().turn_began_us.is_none()
+            && (self.kick.is_called() || is_readable(self.waker.as_fd()))
     }
 
     /// Has the executor look at the shard's task, should it have gone to

@@ -160,6 +160,7 @@ where
         name: name.as_str().into(),
         heartbeat: Arc::new(Heartbeat::default()),
         kick: Arc::new(Kick::default()),
+        waker: Arc::clone(&waker),
         clock,
     };
     let (started, answer) = sync_channel(1);
