@@ -9,5 +9,7 @@ if ! cargo +nightly miri --version >/dev/null 2>&1; then
     echo "slab:   rustup toolchain install nightly --component miri,rust-src"
     exit 0
 fi
-# Isolation off: proptest asks for the time and the working directory.
+# Isolation off: proptest asks for the time and the working directory. Without
+# backtraces, each of which takes Miri seconds.
+export RUST_BACKTRACE=0
 MIRIFLAGS="${MIRIFLAGS:-} -Zmiri-disable-isolation" cargo +nightly miri test -p ringmain-slab "$@"
