@@ -398,7 +398,8 @@ mod tests {
     fn a_part_of_a_text_is_stored_wherever_it_stands_and_however_full_the_slab_is() {
         let text = "0123456789abcdefghijklmnopqrstuvé";
         let mut scratch = Scratch::default();
-        for from in 0..text.len() {
+        let step = if cfg!(miri) { 7 } else { 1 };
+        for from in (0..text.len()).step_by(step) {
             for to in from..=text.len() {
                 let mut slab = Slab::new(1024, &Budget::new(0));
                 // Fills it until no row fits any more: the last ones end at
