@@ -124,6 +124,12 @@ fn main() {
                  msg:put('label', msg.device, ':', msg.status, ':', floor(msg.rpm)) return msg end",
             ),
         ),
+        (
+            "match",
+            script(
+                "return function(msg) if msg.device:match('^device%-(%d+)$') == '00042' then return msg end end",
+            ),
+        ),
         ("where rpm", ringmain_lua::filter("f", "rpm > 100", &schema).expect("compiles")),
         (
             "where and",

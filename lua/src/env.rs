@@ -594,7 +594,7 @@ fn copy_aside(slab: &Slab, at: usize, aside: &mut Slab) -> Result<(), Full> {
 }
 
 /// The calls by their names in prelude.lua.
-pub(crate) fn calls() -> [(&'static str, *const ()); 11] {
+pub(crate) fn calls() -> [(&'static str, *const ()); 13] {
     [
         ("set_num", set_num as *const ()),
         ("set_int", set_int as *const ()),
@@ -607,6 +607,8 @@ pub(crate) fn calls() -> [(&'static str, *const ()); 11] {
         ("keep", keep as *const ()),
         ("route", route as *const ()),
         ("parse", parse as *const ()),
+        ("search", crate::pattern::search as *const ()),
+        ("is_plain", crate::pattern::is_plain as *const ()),
     ]
 }
 
@@ -705,7 +707,7 @@ extern "C" fn parse(text: *const u8, len: i32) -> f64 {
 
 /// # Safety
 /// `len` bytes at `at` live while the caller uses them.
-unsafe fn bytes<'a>(at: *const u8, len: i32) -> &'a [u8] {
+pub(crate) unsafe fn bytes<'a>(at: *const u8, len: i32) -> &'a [u8] {
     if len <= 0 {
         return &[];
     }

@@ -122,13 +122,17 @@ impl Host {
         let null = Value::NULL;
         let ffi_library: Value = lua.load("return require 'ffi'").eval()?;
         let prelude: Table = lua.load(include_str!("prelude.lua")).set_name("=prelude").call((
-            ffi_library,
+            &ffi_library,
             address,
-            calls,
+            &calls,
             set_value,
             null,
         ))?;
-        let sandbox = load_sandbox(&lua)?;
+        let strings: Table = lua
+            .load(include_str!("strings.lua"))
+            .set_name("=strings")
+            .call((ffi_library, calls))?;
+        let sandbox = load_sandbox(&lua, strings)?;
         let watch = Watch::new(state, limits.time);
         lua.set_memory_limit(limits.memory_bytes.max(lua.used_memory() + (1 << 20)))?;
         let host = Self {
@@ -393,8 +397,9 @@ fn raw_state(lua: &Lua, env: LightUserData) -> mlua::Result<*mut ffi::lua_State>
     Ok(main)
 }
 
-fn load_sandbox(lua: &Lua) -> mlua::Result<Table> {
+fn load_sandbox(lua: &Lua, strings: Table) -> mlua::Result<Table> {
     let limits = lua.create_table()?;
+    limits.set("strings", strings)?;
     limits.set("rep_bytes", sandbox::REP_BYTES_MAX)?;
     limits.set("null", Value::NULL)?;
     limits.set("base", lua.create_sequence_from(sandbox::BASE.iter().copied())?)?;

@@ -25,6 +25,7 @@ mod error;
 mod expression;
 mod host;
 mod operator;
+mod pattern;
 mod sandbox;
 mod scope;
 mod script;

@@ -26,14 +26,20 @@ local function pick(from, names)
   return t
 end
 
+-- The functions with patterns are strings.lua's, here and for methods.
+local own_string = pick(string, limits.libraries.string)
+for name, f in next, limits.strings do own_string[name] = f end
+
 -- The strings' methods reach this table through `("x"):name()`: it holds
 -- nothing but the whitelist, and it is not the table that a user may change.
-string_meta.__index = pick(string, limits.libraries.string)
+string_meta.__index = own_string
 
 local S = {}
 function S.env()
   local env = pick(_G, limits.base)
-  for name, members in next, limits.libraries do env[name] = pick(_G[name], members) end
+  for name, members in next, limits.libraries do
+    env[name] = pick(name == "string" and own_string or _G[name], members)
+  end
   env._VERSION = _VERSION
   env.null = limits.null
   env.setmetatable = function(t, meta)
