@@ -52,6 +52,7 @@ pub(crate) fn row(bytes: &[u8]) -> Result<(), Malformed> {
     let sound = header.len.to_native() as usize == bytes.len()
         && bytes.len() == align8(bytes.len())
         && slots <= usize::from(SLOTS_MAX) + 1
+        && header.version.to_native() <= SLOTS_MAX
         && fixed <= bytes.len()
         && header.flags.to_native() & SCATTERED == 0;
     if !sound {

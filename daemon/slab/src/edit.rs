@@ -64,6 +64,24 @@ impl<'s> RowMut<'s> {
         Ok(())
     }
 
+    /// Sets a field to a whole number.
+    ///
+    /// # Errors
+    /// As [`RowMut::set`].
+    #[inline]
+    pub fn set_int(&mut self, slot: u16, value: i64) -> Result<(), Full> {
+        self.put(slot, Node::new(tag::INT, 0, value as u64))
+    }
+
+    /// Sets a field to a number.
+    ///
+    /// # Errors
+    /// As [`RowMut::set`].
+    #[inline]
+    pub fn set_float(&mut self, slot: u16, value: f64) -> Result<(), Full> {
+        self.put(slot, Node::new(tag::FLOAT, 0, value.to_bits()))
+    }
+
     /// Sets a field to text that [`crate::Slab::intern`] put into this slab.
     /// No byte of it is copied, unless the row stands behind the text.
     ///
@@ -199,6 +217,14 @@ impl<'s> RowMut<'s> {
     fn header(&mut self) -> &mut RowHeader {
         // SAFETY: `at` is in the index, and the slab is borrowed exclusively.
         unsafe { &mut *self.slab.row_ptr(self.at).cast() }
+    }
+
+    /// Writes a value without bytes of its own.
+    #[inline]
+    fn put(&mut self, slot: u16, node: Node) -> Result<(), Full> {
+        self.reserve_slots(slot + 1)?;
+        self.write(slot, node);
+        Ok(())
     }
 
     #[inline]

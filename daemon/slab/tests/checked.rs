@@ -214,3 +214,13 @@ fn bytes_that_find_no_room_are_not_called_malformed() {
     let mut slab = Slab::new(1024, &Budget::new(0));
     assert_eq!(slab.push_checked(&vec![0; 2000]), Err(Malformed::NoRoom));
 }
+
+/// Whoever sees a version beyond its schema asks for a newer one.
+#[test]
+fn a_version_that_no_schema_can_have_is_refused() {
+    let mut bytes = forged(1, [3, 7], &[]);
+    bytes[4..6].copy_from_slice(&64u16.to_le_bytes());
+    assert!(offer(&bytes).is_ok());
+    bytes[4..6].copy_from_slice(&65u16.to_le_bytes());
+    assert_eq!(offer(&bytes), Err(Malformed::Header));
+}

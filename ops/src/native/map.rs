@@ -81,6 +81,14 @@ pub(crate) struct Shape {
     pub keep: Option<u64>,
 }
 
+#[inline]
+fn set_number(row: &mut RowMut<'_>, slot: u16, value: f64) -> Result<(), Full> {
+    match scalar(value) {
+        Scalar::Int(value) => row.set_int(slot, value),
+        _ => row.set_float(slot, value),
+    }
+}
+
 /// The number as a field: whole ones that a double holds exactly are integers.
 #[inline]
 fn scalar(value: f64) -> Scalar<'static> {
@@ -187,7 +195,7 @@ impl Set {
             Form::Constant(constant) => each(slab, first, odd, |row, _| constant.put(row, slot)),
             Form::Column(program) => {
                 let values = program.values();
-                each(slab, first, odd, |row, at| row.set(slot, scalar(values[at])))
+                each(slab, first, odd, |row, at| set_number(row, slot, values[at]))
             }
             Form::Choice(choice) => each(slab, first, odd, |row, at| {
                 let constant = if choice.answers[at] { &choice.yes } else { &choice.no };
@@ -227,7 +235,7 @@ fn copy(row: &mut RowMut<'_>, from: u16, to: u16) -> Result<(), Full> {
     match eval::field(row.as_ref(), from) {
         Value::Nil => row.set(to, Scalar::Absent),
         Value::Bool(value) => row.set(to, Scalar::Bool(value)),
-        Value::Number(value) => row.set(to, scalar(value)),
+        Value::Number(value) => set_number(row, to, value),
         Value::Text(_) | Value::Made(..) | Value::Table(_) => row.copy(from, to),
     }
 }

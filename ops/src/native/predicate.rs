@@ -134,6 +134,42 @@ impl Predicate {
     #[inline]
     pub(crate) fn holds(&self, row: RowRef<'_>) -> Option<bool> {
         match self {
+            Self::Not(inner) => inner.holds_nested(row).map(|is| !is),
+            Self::And(left, right) => {
+                if left.holds_nested(row)? {
+                    right.holds_nested(row)
+                } else {
+                    Some(false)
+                }
+            }
+            Self::Or(left, right) => {
+                if left.holds_nested(row)? {
+                    Some(true)
+                } else {
+                    right.holds_nested(row)
+                }
+            }
+            leaf => leaf.holds_leaf(row),
+        }
+    }
+
+    /// Leaves are asked in place, only trees of trees by a call.
+    #[inline]
+    fn holds_nested(&self, row: RowRef<'_>) -> Option<bool> {
+        match self {
+            Self::Not(_) | Self::And(..) | Self::Or(..) => self.holds_deep(row),
+            leaf => leaf.holds_leaf(row),
+        }
+    }
+
+    #[inline(never)]
+    fn holds_deep(&self, row: RowRef<'_>) -> Option<bool> {
+        self.holds(row)
+    }
+
+    #[inline]
+    fn holds_leaf(&self, row: RowRef<'_>) -> Option<bool> {
+        match self {
             Self::Number(op, slot, value) => number(row, *slot, *op, *value),
             Self::Text(equal, slot, value) => Some(text(row, *slot, value) == *equal),
             Self::Bool(equal, slot, value) => {
@@ -150,21 +186,7 @@ impl Predicate {
             Self::Numbers(op, left, right) => {
                 Some(compare(*op, left.value(row)?, right.value(row)?))
             }
-            Self::Not(inner) => inner.holds(row).map(|is| !is),
-            Self::And(left, right) => {
-                if left.holds(row)? {
-                    right.holds(row)
-                } else {
-                    Some(false)
-                }
-            }
-            Self::Or(left, right) => {
-                if left.holds(row)? {
-                    Some(true)
-                } else {
-                    right.holds(row)
-                }
-            }
+            Self::Not(_) | Self::And(..) | Self::Or(..) => None,
         }
     }
 }
