@@ -24,6 +24,7 @@ pub fn run(lines: usize, rounds: usize, only: Option<&str>) {
     for (name, input) in [
         ("sensors", sensors(lines, false, ",", ":")),
         ("spaced", sensors(lines, false, ", ", ": ")),
+        ("mixed", mixed(lines)),
         ("shuffled", sensors(lines, true, ",", ":")),
         ("nested", nested(lines)),
     ] {
@@ -161,6 +162,23 @@ fn sensors(lines: usize, shuffled: bool, comma: &str, colon: &str) -> Vec<u8> {
         out.push('{');
         out.push_str(&fields.join(comma));
         out.push_str("}\n");
+    }
+    out.into_bytes()
+}
+
+/// Three kinds of records, one of which lacks a field now and then.
+fn mixed(lines: usize) -> Vec<u8> {
+    let mut rng = Xoshiro::new(9);
+    let mut out = String::new();
+    for n in 0..lines {
+        let (id, value) = (rng.below(1000), rng.below(100_000) as f64 / 100.0);
+        out.push_str(&match rng.below(4) {
+            0 => format!("{{\"ts\":{n},\"door\":\"d-{id}\",\"open\":{},\"by\":\"badge-{id}\"}}", id % 2 == 0),
+            1 => format!("{{\"ts\":{n},\"meter\":\"m-{id}\",\"kwh\":{value},\"phase\":{}}}", id % 3),
+            2 => format!("{{\"ts\":{n},\"motor\":\"e-{id}\",\"rpm\":{value},\"temp\":{id}.5,\"status\":\"ok\"}}"),
+            _ => format!("{{\"ts\":{n},\"motor\":\"e-{id}\",\"rpm\":{value},\"status\":\"ok\"}}"),
+        });
+        out.push('\n');
     }
     out.into_bytes()
 }

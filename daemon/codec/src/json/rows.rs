@@ -7,9 +7,11 @@ use ringmain_slab::{BARE, RowBuilder, Scratch, SharedSchema, Slab};
 use super::keys::Keys;
 use super::number::{Number, number, quick};
 use super::rest::{Rest, too_long_for_a_slot};
-use super::shape::Shape;
+use super::shape::Shapes;
 use super::string::string;
-use super::walk::{self, NO_BRACE, NO_NAME, build, colon, end, literal, skip, skip_object, space};
+use super::walk::{
+    self, Member, NO_BRACE, NO_NAME, build, colon, end, literal, skip, skip_object, space,
+};
 use crate::refused::{Bad, Fail, bad};
 use crate::scan::string_stop;
 
@@ -28,12 +30,9 @@ struct Parts {
     keys: Keys,
     /// Rows have a slot for the rest: some record needed it.
     wide: bool,
-    shape: Shape,
+    shapes: Shapes,
     unescaped: String,
     rest: Rest,
-    /// Leads of the record at hand, while learning.
-    leads: Vec<(u32, u32, u16)>,
-    learning: bool,
 }
 
 /// Where a record is: the next byte and the next place of the shape.
@@ -41,6 +40,8 @@ struct Parts {
 struct Place {
     at: usize,
     lead: usize,
+    /// The object's closing brace is behind us.
+    closed: bool,
 }
 
 /// Why the complete parser stopped.
@@ -63,11 +64,9 @@ impl JsonRows {
         let parts = Parts {
             keys: Keys::new(schema.snapshot()),
             wide: false,
-            shape: Shape::default(),
+            shapes: Shapes::default(),
             unescaped: String::new(),
             rest: Rest::default(),
-            leads: Vec::new(),
-            learning: true,
         };
         Self { schema, scratch: Scratch::default(), parts }
     }
@@ -94,9 +93,9 @@ impl JsonRows {
         let bytes = text.as_bytes();
         let mut row = slab.build(self.parts.keys.version(), self.slots(), &mut self.scratch);
         let place = self.parts.predicted(text, &mut row);
-        let end = if place.lead > self.parts.shape.len() { place.at } else { usize::MAX };
+        let end = if place.closed { place.at } else { usize::MAX };
         if bytes.get(end) == Some(&b'\n') {
-            self.parts.shape.hit();
+            self.parts.shapes.hit();
             return match row.finish(ts) {
                 Ok(()) => Ok(end + 1),
                 Err(_) => Err((end, Fail::Full)),
@@ -145,7 +144,7 @@ impl JsonRows {
         let at = space(bytes, 0);
         let mut names = Vec::new();
         if bytes.get(at) == Some(&b'{') {
-            let close = skip_object(text, at, 0, &mut |start, _| names.push(start))?;
+            let close = skip_object(text, at, 0, &mut |member| names.push(member.name))?;
             end(bytes, close)?;
         } else {
             end(bytes, skip(text, at, 0)?)?;
@@ -160,7 +159,6 @@ impl JsonRows {
             }
         }
         self.parts.keys = Keys::new(self.schema.snapshot());
-        self.parts.learning = true;
         Ok(())
     }
 }
@@ -171,29 +169,29 @@ enum Done {
 }
 
 impl Parts {
-    /// Follows the shape as far as it is right. A `lead` beyond the shape
-    /// means that the closing brace was found; otherwise the place is where
-    /// the first field that is not as predicted has its lead.
+    /// Follows the shapes as far as they are right. Unless the object was
+    /// closed, the place is where the first field that is not as predicted
+    /// has its lead.
     #[inline(always)]
     fn predicted(&mut self, text: &str, row: &mut RowBuilder<'_>) -> Place {
         let bytes = text.as_bytes();
-        let mut place = Place { at: 0, lead: 0 };
-        if self.learning {
-            return place;
-        }
-        while place.lead < self.shape.len() {
-            let Some((slot, value)) = self.shape.lead(place.lead, bytes, place.at) else {
-                return place;
+        let mut place = Place { at: 0, lead: 0, closed: false };
+        loop {
+            let (slot, value, next) = match self.shapes.lead(place.lead, bytes, place.at) {
+                Some((slot, value)) => (slot, value, place.lead + 1),
+                None if place.lead > 0 && bytes.get(place.at) == Some(&b'}') => {
+                    return Place { at: place.at + 1, closed: true, ..place };
+                }
+                None => match self.shapes.change(place.lead, bytes, place.at) {
+                    Some(found) => found,
+                    None => return place,
+                },
             };
             match scalar(text, value, slot, row) {
-                Some(end) => place = Place { at: end, lead: place.lead + 1 },
+                Some(end) => place = Place { at: end, lead: next, closed: false },
                 None => return place,
             }
         }
-        if place.lead > 0 && bytes.get(place.at) == Some(&b'}') {
-            place = Place { at: place.at + 1, lead: place.lead + 1 };
-        }
-        place
     }
 
     /// Reads a frame from `place` on.
@@ -205,8 +203,8 @@ impl Parts {
         ts: i64,
     ) -> Result<Done, Stop> {
         let bytes = text.as_bytes();
-        if place.lead > self.shape.len() {
-            self.shape.hit();
+        if place.closed {
+            self.shapes.hit();
             end(bytes, place.at)?;
             return Ok(row.finish(ts).map_or(Done::Full, |()| Done::Row));
         }
@@ -233,35 +231,27 @@ impl Parts {
     ) -> Result<usize, Stop> {
         let bytes = text.as_bytes();
         let mut missed = false;
-        self.leads.clear();
         loop {
             let start = place.at;
-            let (slot, value) = match self.shape.lead(place.lead, bytes, start) {
-                Some((slot, value)) if !self.learning => {
+            let (slot, value) = match self.shapes.lead(place.lead, bytes, start) {
+                Some((slot, value)) => {
                     place.lead += 1;
                     (Some(slot), value)
                 }
-                _ => match self.name(text, start)? {
+                None => match self.name(text, start)? {
                     Ok((slot, value)) => {
                         missed = true;
+                        place.lead = self.shapes.behind(slot, place.lead);
                         (slot, value)
                     }
                     Err(close) => {
-                        self.learn(bytes, missed || place.lead < self.shape.len());
+                        self.judge(text, missed);
                         return Ok(close);
                     }
                 },
             };
             place.at = match slot {
-                Some(slot) => {
-                    if missed {
-                        place.lead = self.shape.behind(slot, place.lead);
-                    }
-                    if self.learning {
-                        self.leads.push((start as u32, value as u32, slot));
-                    }
-                    self.value(text, value, slot, row)?
-                }
+                Some(slot) => self.value(text, value, slot, row)?,
                 None => self.aside(text, value)?,
             };
         }
@@ -393,13 +383,33 @@ impl Parts {
         }
     }
 
-    /// Decides about the shape at the end of a record.
-    fn learn(&mut self, text: &[u8], missed: bool) {
-        if self.learning {
-            self.shape.learn(text, &self.leads);
-            self.learning = false;
-        } else if missed {
-            self.learning = self.shape.miss();
+    /// Draws a conclusion from a record that was read to its closing brace.
+    #[inline]
+    fn judge(&mut self, text: &str, missed: bool) {
+        if !missed {
+            self.shapes.hit();
+        } else if self.shapes.miss() {
+            self.learn(text);
+        }
+    }
+
+    /// Learns the shape of a record.
+    #[cold]
+    fn learn(&mut self, text: &str) {
+        let (mut leads, mut start) = (Vec::new(), 0);
+        let member = &mut |member: Member| {
+            let name = string(text, member.name, &mut self.unescaped);
+            // Names without a slot are left out; the next lead begins behind.
+            if let Some(slot) = name.ok().and_then(|(n, _)| self.keys.slot(n, 0, n.len())) {
+                leads.push((start, member.value, slot));
+            }
+            start = member.end;
+        };
+        // What follows the object may yet be wrong; its members are not.
+        let sound = skip_object(text, space(text.as_bytes(), 0), 0, member).is_ok();
+        // A shape has to begin where records begin.
+        if sound && leads.first().is_some_and(|(start, ..)| *start == 0) {
+            self.shapes.learn(text.as_bytes(), &leads);
         }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn skip(text: &str, at: usize, depth: usize) -> Result<usize, Bad> {
                 }
             }
         }
-        Some(b'{') => skip_object(text, at, depth, &mut |_, _| {}),
+        Some(b'{') => skip_object(text, at, depth, &mut |_| {}),
         _ => literal(bytes, at).map(|(_, end)| end),
     }
 }
@@ -101,13 +101,24 @@ fn open(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Bad> {
     if depth >= DEPTH_MAX { bad(at, TOO_DEEP) } else { Ok(space(bytes, at + 1)) }
 }
 
-/// Checks the object at `at` and reports where its names stand (opening quote,
-/// end); where it ends.
+/// Where a member of an object stands.
+#[derive(Clone, Copy)]
+pub(crate) struct Member {
+    /// The name's opening quote.
+    pub(crate) name: usize,
+    /// The value's first byte.
+    pub(crate) value: usize,
+    /// Behind the value.
+    pub(crate) end: usize,
+}
+
+/// Checks the object at `at` and reports where its members stand; where it
+/// ends.
 pub(crate) fn skip_object(
     text: &str,
     at: usize,
     depth: usize,
-    member: &mut dyn FnMut(usize, usize),
+    member: &mut dyn FnMut(Member),
 ) -> Result<usize, Bad> {
     let bytes = text.as_bytes();
     let mut pos = open(bytes, at, depth)?;
@@ -118,10 +129,10 @@ pub(crate) fn skip_object(
         if bytes.get(pos) != Some(&b'"') {
             return bad(pos, NO_NAME);
         }
-        let end = skip_string(bytes, pos)?;
-        member(pos, end);
-        pos = skip(text, colon(bytes, end)?, depth + 1)?;
-        match next(bytes, pos, b'}', NO_BRACE)? {
+        let value = colon(bytes, skip_string(bytes, pos)?)?;
+        let end = skip(text, value, depth + 1)?;
+        member(Member { name: pos, value, end });
+        match next(bytes, end, b'}', NO_BRACE)? {
             Next::More(at) => pos = at,
             Next::Closed(end) => return Ok(end),
         }
