@@ -57,6 +57,9 @@ pub(crate) struct Host {
     timer: c_int,
     env: Pinned,
     kills: u32,
+    memory_bytes: usize,
+    /// Memory after the last collection that this forced.
+    live_bytes: usize,
     counters: Counters,
     detail: String,
 }
@@ -134,7 +137,8 @@ impl Host {
             .call((ffi_library, calls))?;
         let sandbox = load_sandbox(&lua, strings)?;
         let watch = Watch::new(state, limits.time);
-        lua.set_memory_limit(limits.memory_bytes.max(lua.used_memory() + (1 << 20)))?;
+        let memory_bytes = limits.memory_bytes.max(lua.used_memory() + (1 << 20));
+        lua.set_memory_limit(memory_bytes)?;
         let host = Self {
             watch,
             lua,
@@ -145,6 +149,8 @@ impl Host {
             timer: ffi::LUA_NOREF,
             env,
             kills: limits.kills,
+            memory_bytes,
+            live_bytes: 0,
             counters: Counters::default(),
             detail: String::new(),
         };
@@ -294,6 +300,18 @@ impl Host {
             }
         }
         self.with_env(Env::end);
+        self.relieve();
+    }
+
+    /// LuaJIT collects garbage when there is as much of it as live data, and
+    /// does not when an allocation fails. So that garbage is not what runs an
+    /// operator out of its memory, it is collected early when it comes near.
+    fn relieve(&mut self) {
+        let used = self.lua.used_memory();
+        if used > self.memory_bytes / 4 * 3 && used > self.live_bytes + self.live_bytes / 8 {
+            let _ = self.lua.gc_collect();
+            self.live_bytes = self.lua.used_memory();
+        }
     }
 
     /// Refuses the rows of the slab from `first` on.

@@ -4,6 +4,31 @@
 //! `process` and, if it likes, `init`, `on_timer` with `timer`, `migrate` and
 //! `version`. A new version of the script takes over the state of the old one
 //! between two slabs; when anything about it fails, the old one stays.
+//!
+//! The message, `msg`, is good during the call that it is given to:
+//! - `msg.field`, `msg["odd-name"]`, `msg.a.b[1]`: nil where there is no such
+//!   field, and for JSON's null. Numbers are Lua numbers; a whole number beyond
+//!   2^53 loses digits when it is read, and none as long as it is not written.
+//!   Nested values are proxies that read where the value lies; `#`, `pairs` and
+//!   `ipairs` work on them.
+//! - `msg.field = value`: nil removes the field; a whole number below 2^53 is
+//!   stored as one, any other as a float (NaN and infinities too, which an
+//!   encoder refuses); text that is not UTF-8 as bytes; a table whole, as a list
+//!   (1 to n) or a map (text keys; an empty table is a map); `null` as JSON's
+//!   null; an int64 (`5LL`) exactly. Anything else is an error.
+//! - `msg:put(field, ...)` stores texts and numbers joined; `msg:copy()` is a
+//!   plain table that may be kept; `msg:fields()` iterates over names and
+//!   values; `msg:ts_int64()` is the time at which the message came in, exactly.
+//!   These names are methods even where the message has a field of that name:
+//!   `msg:get("copy")` reads that. Assignments always mean fields.
+//! - `msg.ts` and `msg.key` are the message's fields where it has them, else
+//!   the time at which it came in, in microseconds, and the value of the flow's
+//!   partition key.
+//!
+//! `process` returns `msg` to keep it, nil or false to drop it, or a table that
+//! becomes the message instead. `ctx.emit(table, port)` adds messages, before
+//! the one at hand; `ctx.now()` is the turn's wall clock in microseconds;
+//! `ctx.log(...)`, `ctx.config`.
 
 use std::rc::Rc;
 use std::time::Duration;

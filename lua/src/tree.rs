@@ -12,6 +12,11 @@ use ringmain_slab::{
 
 use crate::env::{Env, Keep, code, number};
 
+/// Entries of a table up to which they are sorted.
+const SORTED_MAX: usize = 32;
+/// Places on the Lua stack for the deepest value.
+const STACK_SLOTS: c_int = (DEPTH_MAX * (SORTED_MAX + 4) + 16) as c_int;
+
 /// Which value a call of [`set_value`] gives.
 enum Target {
     Slot(u16),
@@ -29,7 +34,7 @@ pub(crate) unsafe extern "C-unwind" fn set_value(state: *mut ffi::lua_State) -> 
     // SAFETY: the stack holds the four arguments. What may raise an error
     // (checkstack, out of memory) comes while nothing is owned here.
     unsafe {
-        let room = ffi::lua_checkstack(state, 3 * DEPTH_MAX as c_int + 16);
+        let room = ffi::lua_checkstack(state, STACK_SLOTS);
         let code = if room == 0 { code::DEPTH } else { store(state) };
         ffi::lua_pushinteger(state, code as ffi::lua_Integer);
     }
@@ -387,21 +392,65 @@ impl LuaValue {
         if numbers == entries && entries == len && whole { Ok(Some(len)) } else { Err(code::TABLE) }
     }
 
-    /// The entries of a table whose keys are text.
+    /// The entries of a table whose keys are text, in the order of the keys:
+    /// that of the table differs from run to run. (Tables of more than
+    /// [`SORTED_MAX`] entries come in that order all the same.)
     fn each_field(self, mut see: impl FnMut(&str, Self) -> Result<(), i32>) -> Result<(), i32> {
         if self.kind() != ffi::LUA_TTABLE {
             return Err(code::VALUE);
         }
-        self.each(|key, value| {
-            if key.kind() != ffi::LUA_TSTRING {
-                return Err(code::TABLE);
+        let top = self.above().at;
+        let mut keys = [(0, ""); SORTED_MAX];
+        let mut count = 0;
+        self.each(|key, _| {
+            let name = key.name()?;
+            if let Some(place) = keys.get_mut(count) {
+                *place = (top + 1 + count as c_int, name);
             }
-            // SAFETY: the key is a string on the stack.
-            match str::from_utf8(unsafe { text(key.state, key.at) }) {
-                Ok(name) => see(name, value),
-                Err(_) => Err(code::NAME),
+            count += 1;
+            Ok(())
+        })?;
+        let Some(keys) = keys.get_mut(..count) else {
+            return self.each(|key, value| see(key.name()?, value));
+        };
+        // SAFETY: the stack has room for the keys of every level; they are in
+        // the table, which nobody changes, so the texts stay.
+        unsafe {
+            ffi::lua_pushnil(self.state);
+            for (at, _) in keys.iter() {
+                ffi::lua_next(self.state, self.at);
+                ffi::lua_settop(self.state, *at);
+                ffi::lua_pushvalue(self.state, *at);
             }
-        })
+            ffi::lua_settop(self.state, top + count as c_int);
+        }
+        keys.sort_unstable_by_key(|(_, name)| *name);
+        let mut done = Ok(());
+        for (at, name) in keys {
+            // SAFETY: as above; reading a table raw raises no error.
+            done = unsafe {
+                ffi::lua_pushvalue(self.state, *at);
+                ffi::lua_rawget(self.state, self.at);
+                let done = see(name, self.above());
+                ffi::lua_settop(self.state, top + count as c_int);
+                done
+            };
+            if done.is_err() {
+                break;
+            }
+        }
+        // SAFETY: drops what was pushed here.
+        unsafe { ffi::lua_settop(self.state, top) };
+        done
+    }
+
+    /// The text of a key.
+    fn name(self) -> Result<&'static str, i32> {
+        if self.kind() != ffi::LUA_TSTRING {
+            return Err(code::TABLE);
+        }
+        // SAFETY: the key is in a table that outlives the use of its text.
+        str::from_utf8(unsafe { text(self.state, self.at) }).map_err(|_| code::NAME)
     }
 
     fn each(self, mut see: impl FnMut(Self, Self) -> Result<(), i32>) -> Result<(), i32> {

@@ -186,7 +186,7 @@ fn used_by(thread: libc::pthread_t) -> Duration {
 
 fn watch() {
     let mut seen: Vec<(Arc<Shared>, Seen)> = Vec::new();
-    let mut pause = LOOK_IDLE;
+    let mut pause = LOOK_MIN;
     loop {
         thread::sleep(pause);
         pause = look(&mut seen, Instant::now());

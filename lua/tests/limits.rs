@@ -158,3 +158,18 @@ fn a_slab_costs_no_more_than_the_limit_times_the_kills() {
     assert_eq!(out.dead[7].2, "the operator was stopped 3 times in one slab");
     assert_eq!(operator.counters().kills, 3);
 }
+
+#[test]
+fn garbage_does_not_run_an_operator_out_of_its_memory() {
+    let schema = SharedSchema::new();
+    schema.intern("n").unwrap();
+    // Ten of sixteen MiB are live; each slab makes one of garbage.
+    let source = "local keep = {} for i = 1, 10 do keep[i] = ('x'):rep(2^20 - 100) .. i end
+        return function(msg) for i = 1, 10 do local s = ('y'):rep(1e5) .. msg.n .. i end return msg end";
+    let mut operator = compile(source, &schema);
+    for n in 0..300 {
+        let out = run(&mut *operator, &mut slab_of(&schema, &[&[("n", Int(n))]]), &schema);
+        assert_eq!(out.rows.len(), 1, "{:?}", out.dead);
+    }
+    assert_eq!(operator.counters(), ringmain_lua::Counters::default());
+}

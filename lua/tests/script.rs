@@ -500,11 +500,11 @@ fn a_timer_comes_when_it_is_due_and_may_emit() {
     assert_eq!(operator.timer_at_us(), Some(0));
     assert!(tick(&mut operator, 1_000).is_empty());
     assert_eq!(operator.timer_at_us(), Some(11_000));
-    assert_eq!(tick(&mut operator, 11_000), ["total=0 at=11000"]);
+    assert_eq!(tick(&mut operator, 11_000), ["at=11000 total=0"]);
     assert_eq!(operator.timer_at_us(), Some(21_000));
     let mut slab = slab_of(&SharedSchema::new(), &[&[("n", Int(1))], &[("n", Int(2))]]);
     run(&mut *operator, &mut slab, &SharedSchema::new());
-    assert_eq!(tick(&mut operator, 50_000), ["total=2 at=50000"]);
+    assert_eq!(tick(&mut operator, 50_000), ["at=50000 total=2"]);
     assert_eq!(operator.timer_at_us(), Some(60_000));
 }
 
@@ -556,5 +556,27 @@ fn a_script_that_does_not_load_says_where() {
     assert!(
         error("\u{1b}LJ\u{2}").message.contains("bytecode")
             || !error("\u{1b}LJ").message.is_empty()
+    );
+}
+
+#[test]
+fn names_of_a_table_come_in_order() {
+    let text = |count: usize| {
+        let parts: Vec<String> = (0..count).rev().map(|n| format!("k{n:02} = {n}")).collect();
+        format!("{{ {} }}", parts.join(", "))
+    };
+    let out = once(&format!("return {{ z = 1, a = {}, m = 2 }}", text(32)), &[&[("n", Int(1))]]);
+    assert!(out.dead.is_empty(), "{:?}", out.dead);
+    assert!(out.rows[0].starts_with("a={k00:0,k01:1,"), "{out:?}");
+    assert!(out.rows[0].ends_with("} m=2 z=1"), "{out:?}");
+    let out = once(&format!("msg.n = {} return msg", text(100)), &[&[("n", Int(1))]]);
+    assert!(out.rows[0].contains("k99:99"), "{out:?}");
+    // As deep as a value may be.
+    let deep = "local t = { 1 } for i = 1, 127 do t = { a = t } end msg.n = t return msg";
+    assert_eq!(once(deep, &[&[("n", Int(1))]]).rows.len(), 1);
+    let deeper = "local t = { 1 } for i = 1, 128 do t = { a = t } end msg.n = t return msg";
+    assert_eq!(
+        once(deeper, &[&[("n", Int(1))]]).dead[0].2,
+        "test.lua:2: a value is nested too deep"
     );
 }
