@@ -81,6 +81,27 @@ fn fuzz_stream(input: &[u8]) {
     assert_eq!(values(&again.rows), values(&whole.rows));
 }
 
+/// Lines one after another: what lines before taught the decoder changes
+/// neither what is accepted nor the values nor what is said about mistakes.
+fn fuzz_prediction(input: &[u8]) {
+    let input = input.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(input);
+    let (mut rows, mut refused) = (Vec::new(), Vec::new());
+    for line in input.split(|b| *b == b'\n') {
+        let line = [b"\n", line].concat();
+        let alone = run(DecodeOptions::Json, Framing::Newline, 1 << 20, &line, &[usize::MAX]);
+        rows.extend(alone.rows);
+        refused.extend(alone.refused.into_iter().map(|r| (r.detail, r.column, r.frame)));
+    }
+    let input = [b"\n", input].concat();
+    let all = run(DecodeOptions::Json, Framing::Newline, 1 << 20, &input, &[usize::MAX]);
+    let said: Vec<_> = all.refused.into_iter().map(|r| (r.detail, r.column, r.frame)).collect();
+    assert_eq!(said, refused);
+    let values = |rows: &[String]| -> Vec<Option<serde_json::Value>> {
+        rows.iter().map(|row| serde_json::from_str(row).ok()).collect()
+    };
+    assert_eq!(values(&all.rows), values(&rows));
+}
+
 /// Rows of JSON as CSV: always well-formed, with one record for each row.
 fn fuzz_csv_out(input: &[u8]) {
     let mut rig = Rig::json();
@@ -149,13 +170,54 @@ fn env(name: &str, or: u64) -> u64 {
     std::env::var(name).map_or(or, |text| text.parse().expect("a number"))
 }
 
-fn smoke(target: fn(&[u8]), rounds: u64, prefix: usize) {
+/// Lines that are put together from pieces of shapes, mostly sound ones.
+fn lines(rng: &mut Xoshiro) -> Vec<u8> {
+    let names =
+        ["\"a\"", "\"b\"", "\"c\"", "\"a long name, longer than 16\"", "\"\\u0061\"", "\"\""];
+    let values = [
+        "1",
+        "-2.5",
+        "\"x\"",
+        "\"a string, longer than 16\"",
+        "{\"a\":1}",
+        "[]",
+        "null",
+        "\"\\n\"",
+    ];
+    let noise = ["{", "}", ",", ":", " ", "\r", "\"", "1", "]", "e", "\t", "\u{e9}"];
+    let mut out = String::new();
+    for _ in 0..rng.below(40) {
+        out.push('{');
+        let first = rng.below(3);
+        for at in 0..rng.below(5) {
+            out.push_str(if at > 0 { "," } else { "" });
+            let name = if rng.below(4) == 0 { rng.below(6) } else { (first + at) % 6 };
+            out.push_str(names[name as usize]);
+            out.push_str(if rng.below(20) == 0 { " : " } else { ":" });
+            out.push_str(values[(rng.below(2) * rng.below(7) + name % 2) as usize]);
+        }
+        out.push('}');
+        if rng.below(6) == 0 {
+            let at = out.len() - rng.below(out.len().min(12) as u64) as usize;
+            if out.is_char_boundary(at) {
+                out.insert_str(at, noise[rng.below(12) as usize]);
+            }
+        }
+        if rng.below(8) == 0 {
+            out.pop();
+        }
+        out.push('\n');
+    }
+    out.into_bytes()
+}
+
+fn smoke(target: fn(&[u8]), make: fn(&mut Xoshiro) -> Vec<u8>, rounds: u64, prefix: usize) {
     let rounds = rounds * env("RINGMAIN_FUZZ_ROUNDS", 1);
     let first = env("RINGMAIN_FUZZ_SEED", 1);
     for seed in first..first + rounds {
         let mut rng = Xoshiro::new(seed);
         let mut bytes: Vec<u8> = (0..prefix).map(|_| rng.next_u64() as u8).collect();
-        bytes.extend(input(&mut rng));
+        bytes.extend(make(&mut rng));
         let shown = bytes.clone();
         if std::panic::catch_unwind(|| target(&bytes)).is_err() {
             panic!("seed {seed}: {:?}", String::from_utf8_lossy(&shown));
@@ -165,15 +227,21 @@ fn smoke(target: fn(&[u8]), rounds: u64, prefix: usize) {
 
 #[test]
 fn json_agrees_with_serde_json_on_mutated_lines() {
-    smoke(fuzz_json, 8_000, 0);
+    smoke(fuzz_json, input, 8_000, 0);
 }
 
 #[test]
 fn streams_are_the_same_however_they_are_cut() {
-    smoke(fuzz_stream, 4_000, 3);
+    smoke(fuzz_stream, input, 4_000, 3);
 }
 
 #[test]
 fn csv_that_is_written_is_well_formed() {
-    smoke(fuzz_csv_out, 4_000, 0);
+    smoke(fuzz_csv_out, input, 4_000, 0);
+}
+
+#[test]
+fn what_came_before_changes_nothing() {
+    smoke(fuzz_prediction, lines, 2_000, 0);
+    smoke(fuzz_prediction, input, 2_000, 0);
 }
