@@ -119,7 +119,7 @@ struct Memory(Box<[u64; 8]>);
 #[test]
 fn slabs_circulate_while_both_sides_sleep_and_wake() {
     const SLABS: u64 = if cfg!(miri) { 100 } else { 100_000 };
-    let (bell_to, bell_from) = std::sync::mpsc::channel();
+    let (bell_to, bell_from) = std::sync::mpsc::sync_channel(1);
     let down_bell = Doorbell::new(Arc::new(Unpark(thread::current())));
     let for_edge = down_bell.clone();
     let stop = Arc::new(AtomicBool::new(false));
