@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::check;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::parse::{self, DaemonFile, ParsedFlow};
-use crate::plan::Plan;
+use crate::plan::{FlowPlan, Plan};
 use crate::section::Context;
 use crate::span::{FileId, SourceFile, Span, Spanned};
 use crate::value::{self, Table};
@@ -18,7 +18,22 @@ use crate::value::{self, Table};
 /// # Errors
 /// Every error of every file, with the warnings.
 pub fn load(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Plan, Diagnostics> {
+    load_with(files, daemon_file, |_, _| ())
+}
+
+/// The same with a check by a floor above, which knows what this one does not
+/// (whether expressions compile). It sees every flow that could be read, also
+/// when something else is wrong, so that all errors are told at once.
+///
+/// # Errors
+/// Every error of every file, with the warnings.
+pub fn load_with(
+    files: &[PathBuf],
+    daemon_file: Option<&Path>,
+    check: impl Fn(&FlowPlan, &mut Diagnostics) + 'static,
+) -> Result<Plan, Diagnostics> {
     let mut loader = Loader::new();
+    loader.check = Box::new(check);
     if let Some(path) = daemon_file {
         loader = loader.daemon(path);
     }
@@ -35,12 +50,14 @@ pub fn load_str(name: &str, text: &str) -> Result<Plan, Diagnostics> {
 }
 
 type Env = Box<dyn Fn(&str) -> Option<String>>;
+type Check = Box<dyn Fn(&FlowPlan, &mut Diagnostics)>;
 
 /// What to load, and from which environment.
 pub struct Loader {
     inputs: Vec<Given>,
     daemon: Option<PathBuf>,
     env: Env,
+    check: Check,
 }
 
 enum Given {
@@ -58,7 +75,12 @@ impl Loader {
     /// Nothing yet, with the environment of the process.
     #[must_use]
     pub fn new() -> Self {
-        Self { inputs: Vec::new(), daemon: None, env: Box::new(|name| std::env::var(name).ok()) }
+        Self {
+            inputs: Vec::new(),
+            daemon: None,
+            env: Box::new(|name| std::env::var(name).ok()),
+            check: Box::new(|_, _| ()),
+        }
     }
 
     /// Another environment for `${NAME}`.
@@ -109,7 +131,7 @@ impl Loader {
         if self.inputs.is_empty() {
             run.globs();
         }
-        run.finish()
+        run.finish(&self.check)
     }
 }
 
@@ -278,7 +300,7 @@ impl Run<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<Plan, Diagnostics> {
+    fn finish(mut self, check: &Check) -> Result<Plan, Diagnostics> {
         if self.daemon.is_none() && !self.daemon_failed {
             let file = FileId(u32::MAX);
             let parsed = parse::daemon(&mut self.cx, file, &Table::default());
@@ -288,6 +310,9 @@ impl Run<'_> {
         // Without a budget nothing can be said about it.
         let memory = self.daemon.as_ref().map_or(u64::MAX, |(d, _)| d.shards.memory_bytes);
         check::all(&mut self.cx.out, &self.flows, api, memory);
+        for flow in &self.flows {
+            check(&flow.plan, &mut self.cx.out);
+        }
         let Some((daemon, _)) = self.daemon.filter(|_| !self.cx.out.has_errors()) else {
             return Err(self.cx.out);
         };

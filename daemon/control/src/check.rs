@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ringmain_base::units::format_bytes;
 use ringmain_config::{
-    CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, SourceFile, Span, Spanned, load,
+    CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, SourceFile, Span, Spanned, load_with,
 };
 use ringmain_runtime::cores;
 use ringmain_shard::{OperatorError, compile, memory_bytes};
@@ -27,15 +27,12 @@ pub struct Prepared {
 /// # Errors
 /// Every error that was found, in every file, with the warnings.
 pub fn prepare(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Prepared, Diagnostics> {
-    let plan = load(files, daemon_file)?;
+    let plan = load_with(files, daemon_file, operators)?;
     let mut found = plan.warnings.clone();
     if plan.flows.is_empty() {
         found.push(Diagnostic::general("there is no flow to run").help(
             "name flow files on the command line, or in `flows` of [daemon] in the daemon's file",
         ));
-    }
-    for flow in &plan.flows {
-        operators(flow, &mut found);
     }
     let cores = resolve_cores(&plan, &mut found);
     let growth_bytes = memory(&plan, cores.len(), &mut found);

@@ -16,9 +16,12 @@ use crate::start::{Running, start};
 use crate::store::{Store, StoreError};
 use crate::summary::Summary;
 
-/// How often the controller looks at its shards. Also how late it may notice
-/// their end.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How often the controller looks at shards that will end by themselves: how
+/// late it may notice their end.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// How often it looks at shards that run until they are told to end.
+const LOOK_IDLE_EVERY: Duration = Duration::from_millis(200);
 
 /// How often positions are written.
 const STORE_EVERY: Duration = Duration::from_secs(1);
@@ -135,7 +138,7 @@ impl<'a> Watch<'a> {
                 return Ok(true);
             }
             self.running.check_threads()?;
-            match signals.wait(LOOK_EVERY) {
+            match signals.wait(self.pause()) {
                 Some(Signal::Quit) => {
                     tracing::warn!("second signal: ending at once");
                     return Ok(false);
@@ -154,6 +157,11 @@ impl<'a> Watch<'a> {
             let now_us = self.running.clock.now().mono_us;
             self.live.tick(&self.running.flows, now_us);
         }
+    }
+
+    fn pause(&self) -> Duration {
+        let ending = self.deadline.is_some() || self.running.flows.iter().all(|flow| flow.finite);
+        if ending { LOOK_EVERY } else { LOOK_IDLE_EVERY }
     }
 
     fn drain(&mut self) {

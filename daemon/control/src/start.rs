@@ -30,6 +30,8 @@ pub(crate) struct Flow {
     /// Shards with a part of it.
     pub parts: usize,
     pub drain_us: u64,
+    /// Its sources end by themselves.
+    pub finite: bool,
 }
 
 /// Everything that runs.
@@ -102,6 +104,7 @@ fn wire_all(
             positions,
             parts: count,
             drain_us: plan.drain_us,
+            finite: plan.is_finite(),
         });
     }
     Ok((flows, shards))

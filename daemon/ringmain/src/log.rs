@@ -1,5 +1,7 @@
 //! Logging, on standard error: standard output is a sink.
 
+use std::io::IsTerminal;
+
 use ringmain_config::{LogFormat, LogLevel, LogPlan};
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +19,7 @@ pub(crate) fn init(plan: &LogPlan) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match plan.format {
         LogFormat::Text => builder.init(),

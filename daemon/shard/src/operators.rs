@@ -143,7 +143,7 @@ fn compile_script(
     let component = name.value.clone();
     let log: Log = Rc::new(move |line| tracing::info!("{component}: {line}"));
     let options = ScriptOptions {
-        limits: Limits { time, memory_bytes },
+        limits: Limits { time, memory_bytes, kills: plan.limits.kills },
         config: Some(&config),
         ports: &[],
         key,
