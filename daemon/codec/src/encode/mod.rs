@@ -5,6 +5,7 @@ mod column;
 mod csv;
 mod json;
 pub(crate) mod number;
+mod string;
 
 use std::fmt;
 

@@ -14,6 +14,7 @@
 
 mod keys;
 mod number;
+mod record;
 mod rest;
 mod rows;
 mod shape;

@@ -1,6 +1,8 @@
 //! From chunks of a stream to rows.
 
-use memchr::{memchr, memrchr};
+mod frames;
+mod lines;
+
 use ringmain_base::Reason;
 use ringmain_slab::{SharedSchema, Slab};
 
@@ -10,11 +12,6 @@ use crate::json::JsonRows;
 use crate::message::MessageRows;
 use crate::options::{DecodeOptions, Framing};
 use crate::refused::{Bad, Fail, Progress, Refused};
-
-/// Lines are checked for UTF-8 in blocks of this size, which stay in the
-/// first-level cache until they are parsed; when a slab is full, at most one
-/// block is checked again.
-const BLOCK_BYTES: usize = 16 << 10;
 
 /// Room for small edits of rows behind the last one, unless asked for more.
 const HEADROOM_BYTES_DEFAULT: usize = 1024;
@@ -148,229 +145,6 @@ impl Decoder {
         }
     }
 
-    fn feed_lines(&mut self, framer: &mut Framer, chunk: &[u8], out: &mut Out<'_>) {
-        while out.progress.consumed < chunk.len() {
-            if !self.has_room(out) {
-                return;
-            }
-            let rest = &chunk[out.progress.consumed..];
-            let before = out.progress.consumed;
-            let fresh = framer.carry.is_empty() && framer.skip.is_none();
-            match &mut self.format {
-                Format::Json(_) if fresh => self.json_block(framer, rest, out),
-                _ => self.line(framer, rest, out),
-            }
-            if out.progress.full || out.progress.consumed == before {
-                return;
-            }
-        }
-    }
-
-    /// Decodes the whole lines at the beginning of `rest`, or what there is of
-    /// one line.
-    fn json_block(&mut self, framer: &mut Framer, rest: &[u8], out: &mut Out<'_>) {
-        let block = &rest[..rest.len().min(BLOCK_BYTES).min(framer.frame_bytes + 1)];
-        let whole = memrchr(b'\n', block).map_or(0, |at| at + 1);
-        let text = valid_lines(&block[..whole]);
-        if text.is_empty() {
-            return self.line(framer, rest, out);
-        }
-        let mut at = 0;
-        while at < text.len() {
-            if at > 0 && !self.has_room(out) {
-                return;
-            }
-            let Format::Json(rows) = &mut self.format else { return };
-            let bytes = match rows.line(&text[at..], out.slab, out.ts) {
-                Ok(bytes) => {
-                    out.progress.rows += 1;
-                    bytes
-                }
-                Err((len, fail)) => {
-                    let line = &text.as_bytes()[at..at + len];
-                    if !self.odd_line(framer, line, fail, out) {
-                        return;
-                    }
-                    len + 1
-                }
-            };
-            at += bytes;
-            out.progress.consumed += bytes;
-            framer.offset += bytes as u64;
-        }
-    }
-
-    /// A line that did not become a row at once. False when the slab is full.
-    #[cold]
-    fn odd_line(
-        &mut self,
-        framer: &mut Framer,
-        line: &[u8],
-        fail: Fail,
-        out: &mut Out<'_>,
-    ) -> bool {
-        let line = trimmed(Framing::Newline, line);
-        let marked = framer.offset == 0 && line.starts_with(BOM);
-        match fail {
-            Fail::Bad(bad) if !marked && !is_blank(line) => {
-                self.refuse_bad(framer.offset, line, bad, out);
-                true
-            }
-            _ => self.frame(framer, line, out),
-        }
-    }
-
-    /// Takes what `rest` has of the line or record at hand.
-    fn line(&mut self, framer: &mut Framer, rest: &[u8], out: &mut Out<'_>) {
-        if framer.skip.is_some() {
-            return self.skip_line(framer, rest, 0, out);
-        }
-        let allowed = framer.allowed();
-        let within = &rest[..rest.len().min(allowed + 1)];
-        let quoting = framer.csv.quoting;
-        let end = match &self.format {
-            Format::Csv(rows) => rows.record_end(&mut framer.csv.quoting, within),
-            _ => memchr(b'\n', within),
-        };
-        let Some(end) = end else {
-            if rest.len() > allowed {
-                framer.csv.quoting = Default::default();
-                framer.begin_skip();
-                return self.skip_line(framer, rest, allowed, out);
-            }
-            framer.keep(rest);
-            out.progress.consumed += rest.len();
-            return;
-        };
-        let carried = framer.carry.len();
-        let done = if carried == 0 {
-            self.frame(framer, trimmed(Framing::Newline, &rest[..end]), out)
-        } else {
-            framer.keep(&rest[..end]);
-            let carry = std::mem::take(&mut framer.carry);
-            let done = self.frame(framer, trimmed(Framing::Newline, &carry), out);
-            framer.carry = carry;
-            done
-        };
-        if done {
-            framer.advance((carried + end + 1) as u64);
-            out.progress.consumed += end + 1;
-        } else {
-            framer.carry.truncate(carried);
-            framer.csv.quoting = quoting;
-        }
-    }
-
-    /// Passes over an overlong line, whose end is not before `from`.
-    fn skip_line(&mut self, framer: &mut Framer, rest: &[u8], from: usize, out: &mut Out<'_>) {
-        let Some(mut skip) = framer.skip.take() else { return };
-        match memchr(b'\n', &rest[from..]) {
-            Some(n) => {
-                skip.pass(&rest[..from + n]);
-                self.too_long(framer, &skip, None, out);
-                framer.advance(skip.passed + 1);
-                out.progress.consumed += from + n + 1;
-            }
-            None => {
-                skip.pass(rest);
-                framer.skip = Some(skip);
-                out.progress.consumed += rest.len();
-            }
-        }
-    }
-
-    fn feed_prefixed(&mut self, framer: &mut Framer, chunk: &[u8], out: &mut Out<'_>) {
-        loop {
-            let rest = &chunk[out.progress.consumed..];
-            let Some(len) = framer.declared() else {
-                let take = rest.len().min(4 - framer.prefix_len);
-                if take == 0 {
-                    return;
-                }
-                framer.prefix[framer.prefix_len..][..take].copy_from_slice(&rest[..take]);
-                framer.prefix_len += take;
-                out.progress.consumed += take;
-                continue;
-            };
-            if len > framer.frame_bytes {
-                if !self.skip_prefixed(framer, rest, len, out) {
-                    return;
-                }
-                continue;
-            }
-            let missing = len - framer.carry.len();
-            if rest.len() < missing {
-                framer.keep(rest);
-                out.progress.consumed += rest.len();
-                return;
-            }
-            let done = if len == 0 {
-                true
-            } else if !self.has_room(out) {
-                false
-            } else if framer.carry.is_empty() {
-                self.frame(framer, &rest[..len], out)
-            } else {
-                framer.keep(&rest[..missing]);
-                out.progress.consumed += missing;
-                let carry = std::mem::take(&mut framer.carry);
-                let done = self.frame(framer, &carry, out);
-                framer.carry = carry;
-                done
-            };
-            if !done {
-                return;
-            }
-            if framer.carry.is_empty() {
-                out.progress.consumed += len;
-            }
-            framer.advance(len as u64 + 4);
-        }
-    }
-
-    /// Passes over an overlong frame with a prefix. False when it goes on.
-    fn skip_prefixed(
-        &mut self,
-        framer: &mut Framer,
-        rest: &[u8],
-        len: usize,
-        out: &mut Out<'_>,
-    ) -> bool {
-        if framer.skip.is_none() {
-            framer.begin_skip();
-        }
-        let Some(mut skip) = framer.skip.take() else { return true };
-        let take = (len as u64 - skip.passed).min(rest.len() as u64) as usize;
-        skip.pass(&rest[..take]);
-        out.progress.consumed += take;
-        if skip.passed < len as u64 {
-            framer.skip = Some(skip);
-            return false;
-        }
-        self.too_long(framer, &skip, None, out);
-        framer.advance(len as u64 + 4);
-        true
-    }
-
-    fn feed_whole(&mut self, framer: &mut Framer, chunk: &[u8], out: &mut Out<'_>) {
-        if !chunk.is_empty() {
-            if !self.has_room(out) {
-                return;
-            }
-            if chunk.len() > framer.frame_bytes {
-                framer.begin_skip();
-                if let Some(mut skip) = framer.skip.take() {
-                    skip.pass(chunk);
-                    self.too_long(framer, &skip, None, out);
-                }
-            } else if !self.frame(framer, chunk, out) {
-                return;
-            }
-        }
-        framer.advance(chunk.len() as u64);
-        out.progress.consumed = chunk.len();
-    }
-
     /// Whether the slab takes another row without touching its headroom.
     #[inline]
     fn has_room(&self, out: &mut Out<'_>) -> bool {
@@ -463,16 +237,6 @@ fn json_frame(rows: &mut JsonRows, frame: &[u8], out: &mut Out<'_>) -> Result<bo
         Ok(text) => rows.frame(text, out.slab, out.ts).map(|()| true),
         Err(_) => Err(Bad { at: valid_up_to(frame), what: "invalid UTF-8" }.into()),
     }
-}
-
-/// The lines at the beginning of `lines` that are UTF-8.
-fn valid_lines(lines: &[u8]) -> &str {
-    if let Ok(text) = simdutf8::basic::from_utf8(lines) {
-        return text;
-    }
-    let valid = &lines[..valid_up_to(lines)];
-    let whole = memrchr(b'\n', valid).map_or(0, |at| at + 1);
-    std::str::from_utf8(&valid[..whole]).unwrap_or_default()
 }
 
 pub(crate) fn valid_up_to(bytes: &[u8]) -> usize {
