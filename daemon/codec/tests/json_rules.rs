@@ -74,6 +74,16 @@ fn the_last_of_equal_names_wins() {
 }
 
 #[test]
+fn the_last_of_equal_nested_names_is_the_one_that_is_found() {
+    let mut rig = Rig::json();
+    rig.feed(b"{\"a\":{\"b\":1,\"c\":2,\"b\":3}}\n");
+    let ValueRef::Map(map) = rig.slab.row(0).get(0) else { panic!("a map") };
+    assert!(matches!(map.get("b"), ValueRef::Int(3)));
+    rig.finish();
+    assert_eq!(rig.outcome.rows, [r#"{"a":{"b":1,"c":2,"b":3}}"#]);
+}
+
+#[test]
 fn what_is_not_an_object_is_written_back_bare() {
     for text in
         ["1", "\"x\"", "[1,2]", "null", "true", "-1.5", "[]", "18446744073709551616", "\"a\\n\""]

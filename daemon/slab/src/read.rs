@@ -259,10 +259,12 @@ impl<'s> MapRef<'s> {
         })
     }
 
-    /// The value of `name`, absent when there is none.
+    /// The value of `name`, the last one if there are several, absent when
+    /// there is none.
     #[must_use]
     pub fn get(self, name: &str) -> ValueRef<'s> {
-        self.iter().find(|(key, _)| *key == name).map_or(ValueRef::Absent, |(_, value)| value)
+        let same = |(key, _): &(&str, _)| *key == name;
+        self.iter().filter(same).last().map_or(ValueRef::Absent, |(_, value)| value)
     }
 }
 

@@ -12,9 +12,7 @@ use super::EncodeError;
 use super::base64;
 use super::number::{self, ROOM};
 use super::string::string;
-
-/// The field that a text which is not an object was decoded into.
-const VALUE: &str = "value";
+use crate::json::VALUE;
 
 /// Names up to this length are copied with one move of fixed size.
 const SHORT: usize = 32;

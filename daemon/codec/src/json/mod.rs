@@ -1,10 +1,10 @@
 //! JSON texts to rows.
 //!
-//! Two ways through one loop. The predicted one ([`shape`]) runs over the
-//! block from the start of a line without knowing where the line ends; it
-//! knows only bytes that a record had before, plain strings, numbers and
-//! literals. Whatever it does not know sends the record, from that field on,
-//! to the complete one, which sees exactly one frame and accepts exactly
+//! There are two ways through a record. The predicted one ([`shape`]) runs
+//! over the block from the start of a line without knowing where the line
+//! ends; it knows only bytes that a record had before, plain strings, numbers
+//! and literals. Whatever it does not know sends the record, from that field
+//! on, to the complete one, which sees exactly one frame and accepts exactly
 //! RFC 8259: any order, white space, escapes, nested values, duplicates (the
 //! last one wins), names without a slot, values that are not objects.
 //!
@@ -22,4 +22,5 @@ mod string;
 mod walk;
 
 pub(crate) use number::{Number, number};
+pub(crate) use record::VALUE;
 pub(crate) use rows::JsonRows;
