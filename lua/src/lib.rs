@@ -32,6 +32,7 @@ mod script;
 mod self_test;
 mod token;
 mod tree;
+mod value;
 mod watchdog;
 mod writes;
 

@@ -244,6 +244,12 @@ impl Script {
         Ok(())
     }
 
+    /// Memory of its Lua state now, garbage included.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.host.lua().used_memory()
+    }
+
     /// What it has done since it was made.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -580,3 +580,39 @@ fn names_of_a_table_come_in_order() {
         "test.lua:2: a value is nested too deep"
     );
 }
+
+#[test]
+fn a_thousand_versions_count_every_message_once_in_flat_memory() {
+    let schema = SharedSchema::new();
+    schema.intern("device").unwrap();
+    let version = |n: usize| {
+        format!(
+            "local M = {{ version = {n} }}
+             function M.init() return {{ n = {{}} }} end
+             function M.process(msg, state)
+               local d = msg.device
+               state.n[d] = (state.n[d] or 0) + 1
+               msg.count, msg.version = state.n[d], {n}
+               return msg
+             end
+             return M"
+        )
+    };
+    let mut operator = compile(&version(0), &schema);
+    let messages: Vec<Fields<'_>> = vec![&[("device", Str("a"))], &[("device", Str("b"))]];
+    let mut flat = 0;
+    for n in 1..=1000 {
+        let out = run(&mut *operator, &mut slab_of(&schema, &messages), &schema);
+        for (row, device) in out.rows.iter().zip(["a", "b"]) {
+            assert!(row.starts_with(&format!("device=\"{device}\"")), "{row}");
+            assert!(row.contains(&format!("count={n}")), "{row}");
+            assert!(row.contains(&format!("version={}", n - 1)), "{row}");
+        }
+        operator.reload(&version(n), "v.lua").unwrap();
+        if n == 200 {
+            flat = operator.memory_bytes();
+        }
+    }
+    let now = operator.memory_bytes();
+    assert!(now < flat * 3, "{flat} B after 200 versions, {now} B after 1000");
+}
