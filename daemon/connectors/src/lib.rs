@@ -29,6 +29,7 @@ mod error;
 mod file_sink;
 mod file_source;
 mod generator;
+mod lines;
 mod link;
 mod outbuf;
 mod outflow;

@@ -123,6 +123,7 @@ impl Reader {
 
     /// Asks for what is known to be there.
     pub(crate) fn ask(&mut self, io: &mut dyn Io) {
+        self.catch_up();
         while !self.closed && self.chunks.len() < self.ahead && self.ask_at < self.size {
             self.ask_one(io);
         }
@@ -131,8 +132,16 @@ impl Reader {
     /// Asks whether there is more behind the known end; only when everything
     /// before it has been read.
     pub(crate) fn probe(&mut self, io: &mut dyn Io) {
+        self.catch_up();
         if !self.closed && self.chunks.is_empty() {
             self.ask_one(io);
+        }
+    }
+
+    /// The last read was short, and nothing is asked for behind it.
+    fn catch_up(&mut self) {
+        if !self.is_busy() {
+            self.ask_at = self.position;
         }
     }
 

@@ -9,12 +9,12 @@ use std::time::UNIX_EPOCH;
 use ringmain_base::Reason;
 use ringmain_config::plan::FileMode;
 
+use crate::lines::last_line_end;
 use crate::{Claims, Refusals};
 
 /// A line that was torn is not longer than this; a file without a line feed
 /// in so many bytes is not one of lines, and is left alone.
 const TAIL_BYTES_MAX: u64 = 64 << 20;
-const BLOCK_BYTES: u64 = 64 << 10;
 
 /// How files of a sink are opened.
 pub(crate) struct Opening {
@@ -99,7 +99,7 @@ fn write_only(error: io::Error, shared: bool, path: &Path) -> io::Result<File> {
 /// Cuts off what stands behind the last line feed, and reports it. Returns the
 /// size that is left.
 fn repair(file: &File, size: u64, path: &Path, refusals: &mut dyn Refusals) -> io::Result<u64> {
-    let keep = match last_line_end(file, size) {
+    let keep = match last_line_end(file, size, TAIL_BYTES_MAX) {
         Ok(Some(keep)) => keep,
         Ok(None) => {
             let message = "its last 64 MiB hold no line feed, so it is no file of lines; name \
@@ -118,25 +118,6 @@ fn repair(file: &File, size: u64, path: &Path, refusals: &mut dyn Refusals) -> i
         refusals.bytes(Reason::Truncated, &detail, &path.display().to_string(), keep, &torn);
     }
     Ok(keep)
-}
-
-/// Where the last whole line ends; none when it is too far from the end.
-fn last_line_end(file: &File, size: u64) -> io::Result<Option<u64>> {
-    let mut block = vec![0; BLOCK_BYTES as usize];
-    let mut end = size;
-    while end > 0 {
-        if size - end >= TAIL_BYTES_MAX {
-            return Ok(None);
-        }
-        let start = end.saturating_sub(BLOCK_BYTES);
-        let bytes = &mut block[..(end - start) as usize];
-        file.read_exact_at(bytes, start)?;
-        if let Some(at) = bytes.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(Some(start + at as u64 + 1));
-        }
-        end = start;
-    }
-    Ok(Some(0))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub(crate) mod found;
 mod identity;
 pub(crate) mod once;
 mod position;
+mod tail;
 
 use std::io;
 use std::path::Path;
@@ -27,7 +28,8 @@ pub(crate) fn source(
     place: &Placement,
 ) -> Box<dyn Source> {
     match file.mode {
-        ReadMode::Read | ReadMode::Tail => Box::new(once::Once::new(plan, file, schema, place)),
+        ReadMode::Read => Box::new(once::Once::new(plan, file, schema, place)),
+        ReadMode::Tail => Box::new(tail::Tail::new(plan, file, schema, place)),
     }
 }
 

@@ -1,7 +1,9 @@
 //! What connectors promise, over a real driver: one module per promise.
 #![forbid(unsafe_code)]
 
+mod datagrams;
 mod file_read;
+mod file_tail;
 mod file_write;
 mod rig;
 mod tcp;

@@ -252,6 +252,17 @@ impl Rig {
         rows
     }
 
+    /// Pulls until there are `count` rows, while a sink goes on.
+    pub fn until_rows(&mut self, source: usize, sink: usize, count: usize) -> Vec<String> {
+        let mut rows = Vec::new();
+        self.until(&format!("{count} rows"), |rig| {
+            rig.poll_sink(sink);
+            rows.extend(rig.pull(source).1);
+            rows.len() >= count
+        });
+        rows
+    }
+
     /// Pulls for some turns, and expects nothing.
     pub fn nothing_more(&mut self, owner: usize) {
         for _ in 0..5 {
