@@ -173,3 +173,48 @@ fn garbage_does_not_run_an_operator_out_of_its_memory() {
     }
     assert_eq!(operator.counters(), ringmain_lua::Counters::default());
 }
+
+#[test]
+fn whenever_the_limit_strikes_no_message_is_lost_or_doubled() {
+    let schema = SharedSchema::new();
+    schema.intern("n").unwrap();
+    // Busy all the time, so that the limit strikes anywhere: in the script, in
+    // the loop around it, between two messages.
+    let limits = Limits { time: Duration::from_millis(1), kills: 10_000, ..LIMITS };
+    let ports = ["side".to_owned()];
+    let options = ScriptOptions { limits, ports: &ports, ..ScriptOptions::default() };
+    let source = "return function(msg, state, ctx)
+        local n = msg.n
+        for i = 1, 300 do msg.x = i end
+        if n % 5 == 1 then ctx.emit({ n = -n }) end
+        if n % 5 == 2 then ctx.emit({ n = n }, 'side') return end
+        if n % 5 == 3 then return { n = n } end
+        msg.x = nil
+        return msg
+      end";
+    let mut operator = script(source, "busy.lua", &options, &schema).unwrap();
+    let messages: Vec<[(&str, ringmain_slab::Scalar<'_>); 1]> =
+        (1..=400).map(|n| [("n", Int(n))]).collect();
+    let messages: Vec<common::Fields<'_>> = messages.iter().map(|m| &m[..]).collect();
+    for _ in 0..150 {
+        let mut slab = slab_of(&schema, &messages);
+        let out = run(&mut *operator, &mut slab, &schema);
+        let number = |row: &String| row.strip_prefix("n=").unwrap().parse::<i64>().unwrap();
+        let rows: Vec<i64> = out.rows.iter().map(number).collect();
+        let side: Vec<i64> = out.ports[0].iter().map(number).collect();
+        let dead: Vec<i64> = out.dead.iter().map(|letter| number(&letter.0)).collect();
+        let mut all: Vec<i64> = rows.iter().chain(&side).chain(&dead).copied().collect();
+        all.retain(|n| *n > 0);
+        all.sort_unstable();
+        assert_eq!(all, (1..=400).collect::<Vec<_>>(), "dead: {dead:?}");
+        // What is emitted stands right before its message, and only with it.
+        let mut expected: Vec<i64> = Vec::new();
+        for n in (1..=400).filter(|n| !dead.contains(n) && n % 5 != 2) {
+            expected.extend((n % 5 == 1).then_some(-n));
+            expected.push(n);
+        }
+        assert_eq!(rows, expected, "dead: {dead:?}");
+        assert!(out.dead.iter().all(|letter| letter.1 == Reason::Limit), "{:?}", out.dead);
+    }
+    assert!(operator.counters().kills > 0);
+}
