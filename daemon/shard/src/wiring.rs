@@ -280,7 +280,7 @@ impl<'a> Wiring<'a> {
                 let (upstream, downstream) = self.edge(slabs, self.shards[from], self.shards[to]);
                 self.exit_meters[sink].push(upstream.meter().clone());
                 inputs[to].push((downstream, shed.clone()));
-                let when_full = plan.when_full.value;
+                let when_full = self.when_full(sink);
                 part.exits.push(ExitParts { upstream, when_full, shed });
             }
             for (part, inputs) in parts.iter_mut().zip(inputs) {
@@ -292,10 +292,9 @@ impl<'a> Wiring<'a> {
     }
 
     fn add_loops(&mut self, parts: &mut [FlowParts]) {
-        for (at, back) in self.graph.loops.iter().enumerate() {
+        for at in 0..self.graph.loops.len() {
             let exit = self.plan.sinks.len() + at;
-            let input = &self.plan.operators[back.operator].inputs[back.input];
-            let when_full = input.bound.as_ref().map_or(WhenFull::Block, |b| b.when_full.value);
+            let when_full = self.when_full(exit);
             for (part, shard) in parts.iter_mut().zip(&self.shards) {
                 let (upstream, downstream) = self.edge(self.slabs.exits[exit], *shard, *shard);
                 self.exit_meters[exit].push(upstream.meter().clone());
@@ -319,6 +318,21 @@ impl<'a> Wiring<'a> {
         }
         let sink = self.plan.sinks.len();
         parts[home].letters_sink = Some(OutletParts { sink, inputs });
+    }
+
+    fn when_full(&self, exit: usize) -> WhenFull {
+        match exit.checked_sub(self.plan.sinks.len()) {
+            None => self.plan.sinks[exit].when_full.value,
+            Some(at) => {
+                let back = self.graph.loops[at];
+                let input = &self.plan.operators[back.operator].inputs[back.input];
+                input.bound.as_ref().map_or(WhenFull::Block, |bound| bound.when_full.value)
+            }
+        }
+    }
+
+    fn drops(&self, exit: usize) -> bool {
+        self.when_full(exit).drops()
     }
 
     /// The graph's edges for the metrics. An edge that is fused into a chain
@@ -354,7 +368,9 @@ impl<'a> Wiring<'a> {
                 Target::Operator(at) => self.graph.operator(at),
                 Target::Exit(exit) => self.graph.behind(exit),
             };
-            let exits = self.graph.reachable(std::slice::from_ref(target));
+            let mut exits = self.graph.reachable(std::slice::from_ref(target));
+            // A queue that drops holds nobody up but whoever writes to it.
+            exits.retain(|exit| *target == Target::Exit(*exit) || !self.drops(*exit));
             let behind = exits.iter().flat_map(|exit| &self.exit_meters[*exit]);
             let meters = behind.chain(lanes).cloned().collect();
             let (to, _) = components(self.plan).swap_remove(to);
