@@ -184,7 +184,8 @@ pub trait Source {
         None
     }
 
-    /// Goes back to a position, before `open`.
+    /// Goes back to a position, before `open`. Called once for each position
+    /// that was stored, those of its twins on other shards included.
     ///
     /// # Errors
     /// When the bytes are not a position of this source.

@@ -100,7 +100,7 @@ impl Assembly<'_, '_> {
             let place = if twins { &parts.place } else { &alone };
             let failed = |error| format!("{name}: {error}");
             let mut source = source(plan, &parts.schema, place).map_err(failed)?;
-            if let Some(position) = &part.restore {
+            for position in &part.restore {
                 source.restore(position).map_err(failed)?;
             }
             let targets = parts.graph.sources[part.at].clone();

@@ -72,7 +72,7 @@ pub(crate) struct SourceParts {
     pub at: usize,
     /// By target shard; empty without a partition key.
     pub lanes: Vec<Option<Upstream<Slab>>>,
-    pub restore: Option<Vec<u8>>,
+    pub restore: Vec<Vec<u8>>,
     pub slot: Option<PositionSlot>,
 }
 
@@ -236,9 +236,10 @@ impl<'a> Wiring<'a> {
                 if let Some(slot) = slot.clone() {
                     self.positions.push(PositionKey { source: name.to_owned(), shard, slot });
                 }
-                let saved = self.options.restore.iter();
-                let mut saved = saved.filter(|(n, s, _)| n == name && *s == shard);
-                let restore = saved.next().map(|(_, _, bytes)| bytes.clone());
+                // Every shard is told all positions: what a source reads may
+                // have been another shard's before the restart.
+                let saved = self.options.restore.iter().filter(|(n, ..)| n == name);
+                let restore = saved.map(|(.., bytes)| bytes.clone()).collect();
                 parts[from].sources.push(SourceParts { at, lanes, restore, slot });
             }
         }
