@@ -72,7 +72,7 @@ local KEYS = {}
 
 local CODES = {
   "there is no message outside of the call that it was given to",
-  "the message outgrew the memory of [shards] memory",
+  "the message needs more than [shards] memory allows",
   "a field's name is UTF-8 of at most 1024 bytes",
   "cannot store this value in a message",
   "a value is nested too deep",

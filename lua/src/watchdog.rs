@@ -11,7 +11,8 @@
 //! instruction until the code has come back.
 //!
 //! The signal is SIGRTMIN + 5, with SA_RESTART; it is sent only to a thread
-//! that is inside of Lua, so no system call of the runtime sees it.
+//! that is inside of Lua. One that comes late, just after the code came back,
+//! does nothing but end a wait with EINTR.
 //!
 //! Invariant: a [`Watch`] is used on the thread that made it, and signals are
 //! sent under a lock that its drop takes too. So no signal goes to a thread

@@ -339,7 +339,7 @@ fn a_message_that_outgrows_the_memory_is_refused_and_the_rest_goes_on() {
     assert_eq!(out.rows, ["n=2"]);
     let (row, reason, detail) = &out.dead[0];
     assert_eq!((row.as_str(), *reason), ("n=1", Reason::Memory));
-    assert_eq!(detail, "test.lua:1: the message outgrew the memory of [shards] memory");
+    assert_eq!(detail, "test.lua:1: the message needs more than [shards] memory allows");
 }
 
 #[test]
