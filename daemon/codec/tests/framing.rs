@@ -282,8 +282,10 @@ fn a_stream_is_resumed_where_its_first_unfinished_frame_begins() {
 fn a_full_slab_loses_nothing_and_repeats_nothing() {
     for framing in [Framing::Newline, Framing::U32Be] {
         let (mut stream, mut expected) = (Vec::new(), Vec::new());
-        for n in 0..2000 {
-            let text = format!("{{\"n\":{n},\"s\":\"{}\"}}", "x".repeat(n % 300));
+        // Some rows are larger than the headroom, so that they are found not
+        // to fit only after they were read.
+        for n in 0..600 {
+            let text = format!("{{\"n\":{n},\"s\":\"{}\"}}", "x".repeat(n * 37 % 3000));
             if framing == Framing::U32Be {
                 stream.extend((text.len() as u32).to_be_bytes());
             }
@@ -298,5 +300,26 @@ fn a_full_slab_loses_nothing_and_repeats_nothing() {
             assert_eq!(got.rows, expected);
             assert_eq!(got.offset, stream.len() as u64);
         }
+    }
+}
+
+#[test]
+fn a_full_slab_loses_no_csv_record() {
+    let (mut stream, mut expected) = (Vec::new(), Vec::new());
+    for n in 0..300 {
+        let text = "x\n".repeat(n * 37 % 1500);
+        stream.extend(format!("{n},\"{text}\"\n").as_bytes());
+        let text = if text.is_empty() {
+            String::new()
+        } else {
+            format!(",\"c2\":{}", json_text(text.as_bytes()))
+        };
+        expected.push(format!("{{\"c1\":{n}{text}}}"));
+    }
+    let csv = || DecodeOptions::Csv(CsvOptions { header: false, ..CsvOptions::default() });
+    for cut in [7, 100, 5000, usize::MAX] {
+        let got = run(csv(), Framing::Newline, 1 << 20, &stream, &[cut]);
+        assert_eq!(got.rows, expected);
+        assert_eq!((got.offset, got.refused.len()), (stream.len() as u64, 0));
     }
 }

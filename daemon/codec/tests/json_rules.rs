@@ -269,6 +269,15 @@ fn a_prediction_excuses_no_mistake() {
 }
 
 #[test]
+fn a_first_field_that_no_shape_has_excuses_no_mistake() {
+    let mut rig = Rig::json();
+    // The second record comes too soon after the first to be learned.
+    rig.feed(b"{\"a\":1}\n{\"c\":1}\n{\"a\":1}\n{\"c\":1{\"a\":2}\n");
+    rig.finish();
+    assert_eq!((rig.outcome.rows.len(), rig.outcome.refused.len()), (3, 1));
+}
+
+#[test]
 fn a_first_field_without_a_slot_excuses_no_mistake() {
     let long = "n".repeat(2000);
     let mut rig = Rig::json();
