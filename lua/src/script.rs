@@ -262,6 +262,11 @@ impl Operator for Script {
         &self.ports
     }
 
+    fn reload(&mut self, code: &str, chunk: &str) -> Result<(), String> {
+        Self::reload(self, code, chunk)
+            .map_err(|error| format!("{chunk}:{}: {}", error.line, error.message))
+    }
+
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
         self.host.process(slab, cx, &|error, text| text.push_str(error));
     }

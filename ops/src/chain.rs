@@ -121,6 +121,14 @@ impl Chain {
         }
     }
 
+    /// Replaces the code of operator `at`; see [`Operator::reload`].
+    ///
+    /// # Errors
+    /// Why not; the operator goes on as it was.
+    pub fn reload(&mut self, at: usize, code: &str, chunk: &str) -> Result<(), String> {
+        self.places[at].node.operator.reload(code, chunk)
+    }
+
     /// When the next timer is due, on the monotonic clock in microseconds.
     #[must_use]
     pub fn timer_at_us(&self) -> Option<u64> {

@@ -49,6 +49,16 @@ pub trait Operator {
     /// rows in `cx.ports[i]` through port `i`.
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>);
 
+    /// Replaces the code that the operator was made of; its state stays. Called
+    /// between two batches.
+    ///
+    /// # Errors
+    /// Why not; the operator goes on as it was.
+    fn reload(&mut self, code: &str, chunk: &str) -> Result<(), String> {
+        let _ = code;
+        Err(format!("{chunk}: this operator is not made of a script"))
+    }
+
     /// When `on_timer` wants to be called, on the monotonic clock in
     /// microseconds.
     fn timer_at_us(&self) -> Option<u64> {

@@ -16,6 +16,7 @@
 mod check;
 mod live;
 mod run;
+mod scripts;
 mod start;
 mod store;
 mod summary;

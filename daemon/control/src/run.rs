@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ringmain_base::Clock;
-use ringmain_runtime::signals::{self, Signal, Signals};
+use ringmain_runtime::signals::{Signal, Signals};
 use ringmain_runtime::{IoKind, RuntimeError, ShardFailure, Stall, Supervisor, SupervisorOptions};
 use ringmain_shard::Phase;
 
 use crate::check::Prepared;
 use crate::live::Live;
+use crate::scripts::Scripts;
 use crate::start::{Running, start};
 use crate::store::{Store, StoreError};
 use crate::summary::Summary;
@@ -74,19 +75,29 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Runs a plan to its end: that of its sources, or a signal.
+/// Runs a plan to its end: that of its sources, or a signal. `signals` was made
+/// before the process had a second thread, lest that one take the signal.
 ///
 /// # Errors
 /// What kept it from starting, or a shard that died.
-pub fn run(prepared: &Prepared, options: &RunOptions) -> Result<Outcome, RunError> {
-    let mut signals = signals::watch()
-        .map_err(|error| RunError::System(format!("cannot watch for signals: {error}")))?;
+pub fn run(
+    prepared: &Prepared,
+    options: &RunOptions,
+    signals: &mut Signals,
+) -> Result<Outcome, RunError> {
     let data_dir = prepared.plan.daemon.data_dir.as_deref();
     let store = data_dir.map(Store::open).transpose().map_err(RunError::Store)?;
+    if !ringmain_shard::lua_self_test() {
+        tracing::warn!(
+            "LuaJIT was built without checked hooks: Lua runs interpreted, some ten times slower; \
+             build with the repository's .cargo/config.toml"
+        );
+    }
     let mut running = start(prepared, store.as_ref(), options.io)?;
     let _supervisor = supervise(&running)?;
-    let mut watch = Watch::new(&mut running, store.as_ref());
-    let drained = watch.until_end(&mut signals);
+    let scripts = Scripts::watch(&prepared.plan.flows);
+    let mut watch = Watch::new(&mut running, store.as_ref(), scripts);
+    let drained = watch.until_end(signals);
     let seconds = running.started.elapsed().as_secs_f64();
     match drained {
         Ok(drained) => {
@@ -121,14 +132,15 @@ struct Watch<'a> {
     running: &'a mut Running,
     store: Option<&'a Store>,
     live: Live,
+    scripts: Scripts,
     store_at: Instant,
     deadline: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(running: &'a mut Running, store: Option<&'a Store>) -> Self {
+    fn new(running: &'a mut Running, store: Option<&'a Store>, scripts: Scripts) -> Self {
         let store_at = Instant::now() + STORE_EVERY;
-        Self { running, store, live: Live::new(), store_at, deadline: None }
+        Self { running, store, live: Live::new(), scripts, store_at, deadline: None }
     }
 
     /// True when nothing was left behind.
@@ -144,7 +156,13 @@ impl<'a> Watch<'a> {
                     return Ok(false);
                 }
                 Some(Signal::Drain) => self.drain(),
+                Some(Signal::Reload) if self.scripts.reload(&self.running.flows) => {
+                    self.running.wake();
+                }
                 Some(Signal::Reload) | None => {}
+            }
+            if self.scripts.tick(&self.running.flows) {
+                self.running.wake();
             }
             if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 tracing::warn!("drain: the deadline has passed; what is left is not acknowledged");
@@ -160,7 +178,9 @@ impl<'a> Watch<'a> {
     }
 
     fn pause(&self) -> Duration {
-        let ending = self.deadline.is_some() || self.running.flows.iter().all(|flow| flow.finite);
+        let ending = self.deadline.is_some()
+            || self.scripts.is_waiting()
+            || self.running.flows.iter().all(|flow| flow.finite);
         if ending { LOOK_EVERY } else { LOOK_IDLE_EVERY }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ringmain_base::SystemClock;
 use ringmain_connectors::Claims;
 use ringmain_metrics::FlowMetrics;
-use ringmain_ring::Doorbell;
+use ringmain_ring::{Doorbell, Wake};
 use ringmain_runtime::{IoKind, LaunchOptions, ShardThread, Waker, launch};
 use ringmain_shard::{FlowControl, FlowParts, Phase, PositionKey, Shard, WireOptions, Wired, wire};
 use ringmain_slab::Budget;
@@ -30,6 +30,8 @@ pub(crate) struct Flow {
     /// Shards with a part of it.
     pub parts: usize,
     pub drain_us: u64,
+    /// The component's number of its first operator.
+    pub first_operator: usize,
     /// Its sources end by themselves.
     pub finite: bool,
 }
@@ -104,6 +106,7 @@ fn wire_all(
             positions,
             parts: count,
             drain_us: plan.drain_us,
+            first_operator: plan.sources.len(),
             finite: plan.is_finite(),
         });
     }
@@ -174,8 +177,13 @@ impl Running {
         for flow in &self.flows {
             flow.control.set_phase(phase);
         }
+        self.wake();
+    }
+
+    /// Has every shard take a turn.
+    pub(crate) fn wake(&self) {
         for waker in &self.wakers {
-            ringmain_ring::Wake::wake(&**waker);
+            waker.wake();
         }
     }
 

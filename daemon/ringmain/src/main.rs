@@ -13,6 +13,7 @@ use args::{Args, Command, GraphArgs, RunArgs};
 use clap::Parser;
 use ringmain_config::{Diagnostics, graph};
 use ringmain_control::{Prepared, RunOptions, prepare};
+use ringmain_runtime::signals;
 
 /// The configuration is refused.
 const EX_CONFIG: u8 = 78;
@@ -26,6 +27,14 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &RunArgs) -> ExitCode {
+    // First of all: a thread that exists before would take the signals.
+    let mut signals = match signals::watch() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("error: cannot watch for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let prepared = match prepare(&args.flows, args.config.as_deref()) {
         Ok(prepared) => prepared,
         Err(diagnostics) => return refuse(&diagnostics),
@@ -33,7 +42,7 @@ fn run(args: &RunArgs) -> ExitCode {
     print_warnings(&prepared);
     log::init(&prepared.plan.log);
     let options = RunOptions { summary_json: args.summary_json.clone(), io: args.io.into() };
-    match ringmain_control::run(&prepared, &options) {
+    match ringmain_control::run(&prepared, &options, &mut signals) {
         Ok(outcome) => {
             for summary in &outcome.summaries {
                 eprint!("{summary}");

@@ -77,6 +77,8 @@ impl Assembly<'_, '_> {
             dead_drained: false,
             done: false,
             letters: 0,
+            shard: parts.place.shard,
+            scripts_seen: 0,
         })
     }
 

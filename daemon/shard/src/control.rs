@@ -1,8 +1,8 @@
 //! What the controller and a flow's shards say to each other: a phase down, a
 //! report up. Control rate; a few words, no queue.
 
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringmain_connectors::Health;
 
@@ -20,6 +20,34 @@ pub enum Phase {
     Abort,
 }
 
+/// A version of an operator's script.
+#[derive(Clone, Debug)]
+pub struct ScriptVersion {
+    /// Counts every script of the flow; a higher one is newer.
+    pub version: u64,
+    /// Which of the flow's operators.
+    pub operator: usize,
+    /// The code.
+    pub code: Arc<str>,
+    /// What messages call it.
+    pub chunk: Arc<str>,
+}
+
+/// What became of a [`ScriptVersion`] on one shard.
+#[derive(Clone, Debug)]
+pub struct ScriptReport {
+    /// The shard.
+    pub shard: u16,
+    /// Which of the flow's operators.
+    pub operator: usize,
+    /// The version.
+    pub version: u64,
+    /// How long messages waited for the swap.
+    pub swap_us: u64,
+    /// Why the shard goes on with the old one.
+    pub result: Result<(), String>,
+}
+
 /// Shared by the controller and the shards of one flow.
 #[derive(Debug)]
 pub struct FlowControl {
@@ -30,6 +58,11 @@ pub struct FlowControl {
     ended: AtomicUsize,
     errors: Mutex<Vec<String>>,
     health: Mutex<Vec<Health>>,
+    /// The newest version of any script; what a shard looks at every turn.
+    newest: AtomicU64,
+    /// The newest version of each script that was ever replaced.
+    scripts: Mutex<Vec<ScriptVersion>>,
+    reports: Mutex<Vec<ScriptReport>>,
 }
 
 impl FlowControl {
@@ -44,7 +77,43 @@ impl FlowControl {
             ended: AtomicUsize::new(0),
             errors: Mutex::new(Vec::new()),
             health,
+            newest: AtomicU64::new(0),
+            scripts: Mutex::new(Vec::new()),
+            reports: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Has every shard replace an operator's script between two batches.
+    /// Returns the version's number.
+    pub fn replace_script(&self, operator: usize, code: &str, chunk: &str) -> u64 {
+        let mut scripts = lock(&self.scripts);
+        let version = self.newest.load(Ordering::Relaxed) + 1;
+        scripts.retain(|script| script.operator != operator);
+        scripts.push(ScriptVersion { version, operator, code: code.into(), chunk: chunk.into() });
+        self.newest.store(version, Ordering::Release);
+        version
+    }
+
+    /// What the shards have to say about new scripts since the last call.
+    #[must_use]
+    pub fn take_reports(&self) -> Vec<ScriptReport> {
+        std::mem::take(&mut *lock(&self.reports))
+    }
+
+    pub(crate) fn newest_script(&self) -> u64 {
+        self.newest.load(Ordering::Acquire)
+    }
+
+    /// Versions that are newer than `seen`, the oldest first.
+    pub(crate) fn scripts_since(&self, seen: u64) -> Vec<ScriptVersion> {
+        let mut new: Vec<_> =
+            lock(&self.scripts).iter().filter(|s| s.version > seen).cloned().collect();
+        new.sort_by_key(|script| script.version);
+        new
+    }
+
+    pub(crate) fn report_script(&self, report: ScriptReport) {
+        lock(&self.reports).push(report);
     }
 
     /// What is wanted now.
@@ -78,19 +147,19 @@ impl FlowControl {
     /// What kept the flow from starting.
     #[must_use]
     pub fn errors(&self) -> Vec<String> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.errors).clone()
     }
 
     /// How each component is doing; the worst of all shards that reported
     /// last.
     #[must_use]
     pub fn health(&self) -> Vec<Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.health).clone()
     }
 
     pub(crate) fn note_opened(&self, result: Result<(), String>) {
         if let Err(error) = result {
-            self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+            lock(&self.errors).push(error);
         }
         self.opened.fetch_add(1, Ordering::AcqRel);
     }
@@ -100,11 +169,16 @@ impl FlowControl {
     }
 
     pub(crate) fn note_health(&self, now: impl Iterator<Item = (usize, Health)>) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut health = lock(&self.health);
         for (component, state) in now {
             if health[component] != state {
                 health[component] = state;
             }
         }
     }
+}
+
+/// Nothing that holds these locks panics half way through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

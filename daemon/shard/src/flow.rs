@@ -2,6 +2,7 @@
 //! moves batches through them.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ringmain_base::Now;
 use ringmain_connectors::{Health, Pull};
@@ -11,7 +12,7 @@ use ringmain_ring::{Item, Marker, Span};
 use ringmain_runtime::io::{EventKind, Io};
 use ringmain_slab::Slab;
 
-use crate::control::{FlowControl, Phase};
+use crate::control::{FlowControl, Phase, ScriptReport};
 use crate::dead_letter::DeadLetters;
 use crate::exchange::Exchange;
 use crate::exits::Exits;
@@ -56,6 +57,9 @@ pub(crate) struct FlowShard {
     pub dead_drained: bool,
     pub done: bool,
     pub letters: u64,
+    pub shard: u16,
+    /// The newest version of any script that was taken up.
+    pub scripts_seen: u64,
 }
 
 impl FlowShard {
@@ -107,6 +111,9 @@ impl FlowShard {
         if self.control.phase() == Phase::Drain && !self.stopping {
             self.stop(io, now);
         }
+        if self.control.newest_script() != self.scripts_seen {
+            self.replace_scripts();
+        }
         let mut work = self.run_sources(io, now);
         work += self.run_remotes(now);
         work += self.run_loops(now);
@@ -153,6 +160,20 @@ impl FlowShard {
         for inlet in &mut self.sources {
             let cells = &self.cells[inlet.component];
             inlet.with(io, &mut self.exits.dead, cells, now, |s, _, cx| s.stop(cx));
+        }
+    }
+
+    /// Swaps in new versions of scripts. Between batches, so no message sees
+    /// half of one.
+    #[cold]
+    fn replace_scripts(&mut self) {
+        for script in self.control.scripts_since(self.scripts_seen) {
+            let start = Instant::now();
+            let result = self.chain.reload(script.operator, &script.code, &script.chunk);
+            let swap_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let (shard, operator, version) = (self.shard, script.operator, script.version);
+            self.control.report_script(ScriptReport { shard, operator, version, swap_us, result });
+            self.scripts_seen = version;
         }
     }
 

@@ -35,8 +35,9 @@ mod outlet;
 mod turn;
 mod wiring;
 
-pub use control::{FlowControl, Phase};
+pub use control::{FlowControl, Phase, ScriptReport, ScriptVersion};
 pub use inlet::PositionSlot;
 pub use operators::{OperatorError, compile};
+pub use ringmain_lua::self_test as lua_self_test;
 pub use turn::Shard;
 pub use wiring::{FlowParts, PositionKey, WireOptions, Wired, memory_bytes, wire};
