@@ -7,6 +7,7 @@
 //! shard.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -52,9 +53,15 @@ impl Scripts {
         let watcher = if folders.is_empty() {
             None
         } else {
-            let on_event = move |_: notify::Result<notify::Event>| {
-                // A full channel has a notice already.
-                let _ = send.try_send(());
+            // Other files of the folder may change all the time.
+            let names: BTreeSet<_> =
+                scripts.iter().filter_map(|s| s.path.file_name().map(OsString::from)).collect();
+            let on_event = move |event: notify::Result<notify::Event>| {
+                let ours = |path: &PathBuf| path.file_name().is_some_and(|n| names.contains(n));
+                if event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(ours)) {
+                    // A full channel has a notice already.
+                    let _ = send.try_send(());
+                }
             };
             let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
                 folders
