@@ -39,8 +39,6 @@ pub(crate) struct Print {
 }
 
 impl Print {
-    pub(crate) const EMPTY: Self = Self { len: 0, hash: Fnv::START };
-
     /// Of at most `len_max` first bytes.
     pub(crate) fn take(fd: BorrowedFd<'_>, len_max: usize) -> io::Result<Self> {
         let mut bytes = [0; PRINT_BYTES];
@@ -125,7 +123,9 @@ mod tests {
         assert!(print.matches(file.as_fd()).unwrap());
         file.set_len(0).unwrap();
         assert!(!print.matches(file.as_fd()).unwrap());
-        assert!(Print::EMPTY.matches(file.as_fd()).unwrap());
+        let empty = Print::take(file.as_fd(), 0).unwrap();
+        file.write_all(b"three\n").unwrap();
+        assert!(empty.matches(file.as_fd()).unwrap());
     }
 
     #[test]

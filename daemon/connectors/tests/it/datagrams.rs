@@ -59,7 +59,7 @@ fn each_datagram_is_a_message_with_and_without_joining() {
         assert_eq!(rig.finished(sink), 20);
         rig.stop(source);
         rig.until("the end", |rig| rig.pull(source).0 == Pull::Ended);
-        assert_eq!(rig.io_in_flight(), 0);
+        rig.quiet();
     }
 }
 
@@ -137,7 +137,7 @@ fn a_unix_stream_carries_lines_both_ways_and_its_socket_goes_with_it() {
     rig.stop(source);
     rig.until("the end", |rig| rig.pull(source).0 == Pull::Ended);
     assert!(!path.exists());
-    assert_eq!(rig.io_in_flight(), 0);
+    rig.quiet();
 }
 
 #[test]

@@ -6,4 +6,5 @@ mod file_read;
 mod file_tail;
 mod file_write;
 mod rig;
+mod speed;
 mod tcp;

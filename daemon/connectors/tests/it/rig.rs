@@ -1,4 +1,5 @@
-//! A shard without a shard: drives connectors over a poll(2) driver.
+//! A shard without a shard: drives connectors over a real driver, io_uring
+//! where it is to be had. `RINGMAIN_TEST_IO=poll` takes the other one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use ringmain_connectors::{
     Claims, ConnectorError, Cx, Health, Placement, Pull, Refusals, Sink, Source,
 };
 use ringmain_runtime::io::{Event, EventKind, Group, Handle, Io, Lease, OpId};
-use ringmain_runtime::{Driver, PollIo, Waker};
+use ringmain_runtime::{Driver, PollIo, UringIo, Waker};
 use ringmain_slab::{Budget, RowRef, Scalar, Scratch, SharedSchema, Slab};
 
 /// A test that takes longer hangs.
@@ -67,7 +68,6 @@ pub struct Rig {
     nodes: Vec<Option<Node>>,
     slab: Slab,
     encoder: Encoder,
-    pub slab_bytes: usize,
 }
 
 pub fn spanned<T>(value: T) -> Spanned<T> {
@@ -108,7 +108,6 @@ impl Rig {
             skew_us: 0,
             nodes: Vec::new(),
             slab: Slab::new(slab_bytes, &Budget::new(64 << 20)),
-            slab_bytes,
         }
     }
 
@@ -157,11 +156,6 @@ impl Rig {
         self.try_sink(plan).unwrap()
     }
 
-    /// Takes a node away, as a process that is killed does.
-    pub fn drop_node(&mut self, owner: usize) {
-        self.nodes[owner] = None;
-    }
-
     pub fn with<R>(&mut self, owner: usize, call: impl FnOnce(&mut Cx<'_>) -> R) -> R {
         let now = self.now();
         self.io.begin_turn(now.mono_us);
@@ -180,7 +174,7 @@ impl Rig {
         let now = self.now();
         self.io.begin_turn(now.mono_us);
         self.io.poll(&mut events, 256);
-        if events.is_empty() {
+        if events.is_empty() && self.io.in_flight() > 0 {
             self.io.wait(Some(1_000)).unwrap();
             self.io.poll(&mut events, 256);
         }
@@ -205,6 +199,11 @@ impl Rig {
         self.io.in_flight()
     }
 
+    /// Waits until no operation is left.
+    pub fn quiet(&mut self) {
+        self.until("nothing in flight", |rig| rig.io_in_flight() == 0);
+    }
+
     /// Turns until `done` says so.
     pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
@@ -226,6 +225,18 @@ impl Rig {
             self.encoder.encode(row, &mut out).unwrap();
             rows.push(String::from_utf8(out).unwrap());
         }
+        self.slab = slab;
+        self.nodes[owner] = Some(Node::Source(source));
+        (pull, rows)
+    }
+
+    /// One poll of a source, and how many rows it made.
+    pub fn pull_count(&mut self, owner: usize) -> (Pull, usize) {
+        let Some(Node::Source(mut source)) = self.nodes[owner].take() else { panic!("no source") };
+        let mut slab = std::mem::replace(&mut self.slab, Slab::new(1024, &Budget::new(0)));
+        slab.clear();
+        let pull = self.with(owner, |cx| source.poll(&mut slab, cx));
+        let rows = slab.len();
         self.slab = slab;
         self.nodes[owner] = Some(Node::Source(source));
         (pull, rows)
@@ -385,7 +396,7 @@ pub fn numbers_of(rows: &[String]) -> Vec<u64> {
 
 /// A driver whose writes can be made to fail half way.
 pub struct Faulty {
-    inner: PollIo,
+    inner: Box<dyn Driver>,
     /// The error of writes, while it is set.
     pub fault: Rc<Cell<Option<i32>>>,
     cut: RefCell<HashMap<OpId, (Vec<u8>, i32)>>,
@@ -393,7 +404,12 @@ pub struct Faulty {
 
 impl Faulty {
     fn new() -> Self {
-        let inner = PollIo::new(Waker::new().unwrap());
+        let poll = std::env::var_os("RINGMAIN_TEST_IO").is_some_and(|name| name == "poll");
+        let uring = if poll { None } else { UringIo::new(Waker::new().unwrap()).ok() };
+        let inner: Box<dyn Driver> = match uring {
+            Some(uring) => Box::new(uring),
+            None => Box::new(PollIo::new(Waker::new().unwrap())),
+        };
         Self { inner, fault: Rc::new(Cell::new(None)), cut: RefCell::default() }
     }
 }

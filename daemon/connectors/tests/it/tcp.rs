@@ -67,7 +67,7 @@ fn lines_of_several_connections_arrive_once_each_in_its_order() {
     }
     rig.stop(source);
     assert_eq!(rig.drain(source), [] as [String; 0]);
-    assert_eq!(rig.io_in_flight(), 0);
+    rig.quiet();
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_thousand_connections_with_halves_of_lines_leave_nothing_behind() {
         for (n, mut stream) in (0..).zip(streams) {
             match n % 3 {
                 // The other half comes.
-                0 => write!(stream, "{}}}\n", n + CONNECTIONS).unwrap(),
+                0 => writeln!(stream, "{}}}", n + CONNECTIONS).unwrap(),
                 // It does not, and the peer says goodbye: half a line.
                 1 => {}
                 _ => reset(stream),
@@ -390,6 +390,7 @@ fn what_a_connection_did_not_take_is_sent_again_from_a_line_beginning() {
     let sink = rig.sink(&plan);
     let slab = rig.numbers(0, 10_000, 1_000);
     rig.push_all(sink, &slab);
+    rig.turn();
     let (stream, _) = listener.accept().unwrap();
     let mut quiet = 0;
     rig.until("the kernel to be full", |rig| {
