@@ -49,6 +49,10 @@ pub fn reference() -> String {
         "\n## Dead letters: `[dead_letters]`\n\nA sink without `inputs`, of type {types}. It gets \
          what any component of the flow\nrefuses.\n"
     );
+    schema(&mut out, 2, &schema::TEST, &[]);
+    for s in [&schema::TEST_INSERT, &schema::TEST_EXPECT, &schema::TEST_STEP] {
+        schema(&mut out, 3, s, &[]);
+    }
     out.push_str("\n# The daemon's own file\n");
     schema(&mut out, 2, &schema::ROOT, &[]);
     for s in [

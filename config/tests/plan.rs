@@ -261,7 +261,8 @@ fn the_top_of_a_flow_is_read() {
          [partition]\nkey = [\"plant\", \"device\"]\ncount = 8\n\
          [sources.in]\ntype = \"stdin\"\n[sinks.out]\ntype = \"stdout\"\ninputs = [\"in\"]\n\
          [dead_letters]\ntype = \"file\"\npath = \"dead\"\n\
-         [[tests]]\nname = \"one\"\n[[tests]]\nname = \"two\"\n",
+         [[tests]]\nname = \"one\"\nexpect = { at = \"out\", none = true }\n\
+         [[tests]]\nname = \"two\"\nexpect = { at = \"out\", none = true }\n",
     );
     assert_eq!(
         (flow.name.as_str(), flow.allow_loss, flow.drain_us),
@@ -270,8 +271,44 @@ fn the_top_of_a_flow_is_read() {
     let partition = PartitionPlan { key: vec![s("plant"), s("device")], count: 8 };
     assert_eq!(flow.partition, Some(partition));
     assert_eq!(flow.dead_letters.map(|d| d.name.value).as_deref(), Some("dead_letters"));
-    let names: Vec<_> = flow.tests.iter().filter_map(|t| t.get("name")).map(|v| &v.value).collect();
-    assert_eq!(names, [&Value::String("one".into()), &Value::String("two".into())]);
+    let names: Vec<_> = flow.tests.iter().map(|t| t.name.as_str()).collect();
+    assert_eq!(names, ["one", "two"]);
+}
+
+#[test]
+fn a_test_is_steps_in_order() {
+    let base = "[sources.in]\ntype = \"stdin\"\n[sinks.out]\ntype = \"stdout\"\n\
+                inputs = [\"in\"]\n[[tests]]\nname = \"t\"\n";
+    let test = |text: &str| flow(&format!("{base}{text}")).tests[0].clone();
+    let plain = test(
+        "start = 2026-11-22T11:27:00Z\n\
+         insert = [{ at = \"in\", json = '{\"a\":1}' },\n\
+         { at = \"in\", after = \"10s\", lines = '''\nx\n\n y\n''' }]\nadvance = \"24h\"\n\
+         expect = [{ at = \"out\", count = 2, where = \"a == 1\" },\n\
+         { at = \"dead_letters\", contains = { reason = \"decode\" } }]\n",
+    );
+    assert_eq!(plain.start_us, 1_795_346_820_000_000);
+    let at = |payload| TestStep::Insert(TestInsert { at: s("in"), payload });
+    let [TestStep::Expect(expects)] = &plain.steps[4..] else { panic!("{:?}", plain.steps) };
+    assert_eq!(
+        plain.steps[..4],
+        [
+            at(TestPayload::Json(s("{\"a\":1}"))),
+            TestStep::Advance(10_000_000),
+            at(TestPayload::Lines(vec![s("x"), s(" y")])),
+            TestStep::Advance(86_400_000_000),
+        ]
+    );
+    assert_eq!(expects[0].checks, [TestCheck::Count(2), TestCheck::Where(s("a == 1"))]);
+    assert!(matches!(&expects[1].checks[..], [TestCheck::Contains(list)] if list.len() == 1));
+    let stepped = test(
+        "steps = [{ advance = \"1s\", insert = { at = \"in\", message = { n = 1 } } },\n\
+         { expect = { at = \"out\", none = true } }]\n",
+    );
+    assert!(matches!(
+        &stepped.steps[..],
+        [TestStep::Insert(_), TestStep::Advance(1_000_000), TestStep::Expect(_)]
+    ));
 }
 
 #[test]

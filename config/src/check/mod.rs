@@ -5,6 +5,7 @@ mod claims;
 mod cycle;
 mod loss;
 mod memory;
+mod tests;
 mod wiring;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
@@ -23,6 +24,7 @@ pub(crate) fn all(
         cycle::check(out, &flow.nodes);
         loss::check(out, flow);
         memory::check(out, flow, memory_bytes);
+        tests::check(out, flow);
     }
     flow_names(out, flows);
     claims::check(out, flows, api);

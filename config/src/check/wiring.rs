@@ -87,7 +87,7 @@ fn resolve(out: &mut Diagnostics, nodes: &[Node], at: usize, input: &Input) -> b
     port(out, from, input, &who)
 }
 
-fn port(out: &mut Diagnostics, from: &Node, input: &Input, who: &str) -> bool {
+pub(super) fn port(out: &mut Diagnostics, from: &Node, input: &Input, who: &str) -> bool {
     let name = &from.name;
     let span = input.component.span;
     match (&from.ports, &input.port) {

@@ -85,7 +85,7 @@ pub(crate) fn flow(
     let allow_loss = section.flag(cx, "allow_loss").unwrap_or(false);
     let drain_us = section.time(cx, "drain").unwrap_or(0);
     let partition = partition(cx, &section);
-    let tests = tests(cx, &section);
+    let tests = super::test::tests(cx, &section);
     let plan = FlowPlan {
         name,
         file,
@@ -215,22 +215,4 @@ fn dead_letters(cx: &mut Context<'_>, section: &Section<'_>) -> Option<SinkPlan>
         table.entries.retain(|(key, _)| key.value != "inputs");
     }
     sink(cx, &DEAD_LETTERS, &name, "[dead_letters]", &table, Vec::new())
-}
-
-fn tests(cx: &mut Context<'_>, section: &Section<'_>) -> Vec<Spanned<Table>> {
-    let Some(value) = section.raw(cx, "tests") else { return Vec::new() };
-    let Value::Array(items) = &value.value else {
-        section.wrong(cx, "tests", value);
-        return Vec::new();
-    };
-    let mut tests = Vec::with_capacity(items.len());
-    for item in items {
-        match &item.value {
-            Value::Table(table) => tests.push(Spanned::new(table.clone(), item.span)),
-            _ => cx.push(
-                wrong_type("an entry of 'tests'", "a table", item).help("begin it with [[tests]]"),
-            ),
-        }
-    }
-    tests
 }

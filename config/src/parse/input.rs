@@ -124,7 +124,7 @@ fn input(cx: &mut Context<'_>, item: &Spanned<Value>, what: &str, bounds: bool) 
     }
 }
 
-fn split(text: Spanned<String>, bound: Option<LoopBound>) -> Input {
+pub(super) fn split(text: Spanned<String>, bound: Option<LoopBound>) -> Input {
     let (component, port) = match text.value.split_once('.') {
         Some((component, port)) => (component.to_owned(), Some(port.to_owned())),
         None => (text.value, None),

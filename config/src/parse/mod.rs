@@ -10,6 +10,7 @@ mod operator;
 mod sink;
 mod source;
 mod template;
+mod test;
 
 pub(crate) use daemon::{DaemonFile, daemon};
 pub(crate) use flow::{Node, ParsedFlow, Ports, Role, flow};

@@ -11,6 +11,7 @@ mod daemon;
 mod operator;
 mod sink;
 mod source;
+mod test;
 
 pub use daemon::{
     ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, ShardsPlan, TlsPlan,
@@ -26,12 +27,12 @@ pub use source::{
     CsvDecode, DecodePlan, FileSource, FileStart, FramePlan, GenField, Listen, ReadMode, Scalar,
     SourceKind, SourcePlan, TimeUnit, UnixMode,
 };
+pub use test::{TestCheck, TestExpect, TestInsert, TestMessage, TestPayload, TestPlan, TestStep};
 
 use std::path::PathBuf;
 
 use crate::diagnostics::Diagnostics;
 use crate::span::{FileId, Sources, Spanned};
-use crate::value::Table;
 
 /// Everything the daemon is asked to do.
 #[derive(Clone, Debug)]
@@ -77,8 +78,8 @@ pub struct FlowPlan {
     pub allow_loss: bool,
     /// `drain`: how long a stopping flow may take to empty itself.
     pub drain_us: u64,
-    /// `[[tests]]`, as written.
-    pub tests: Vec<Spanned<Table>>,
+    /// `[[tests]]`
+    pub tests: Vec<TestPlan>,
 }
 
 /// `[partition]`: order and state per key.

@@ -10,6 +10,7 @@ mod generator;
 mod operator;
 mod sink;
 mod source;
+mod test;
 
 pub(crate) use daemon::*;
 pub(crate) use flow::*;
@@ -17,6 +18,7 @@ pub(crate) use generator::*;
 pub(crate) use operator::*;
 pub(crate) use sink::*;
 pub(crate) use source::*;
+pub(crate) use test::*;
 
 /// What a key holds.
 #[derive(Clone, Copy, Debug)]
