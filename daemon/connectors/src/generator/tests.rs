@@ -166,27 +166,32 @@ fn a_stopped_generator_ends_at_once() {
 /// `cargo test --release -p ringmain-connectors speed -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement, not a promise"]
-fn speed_of_five_fields() {
-    let fields = [
+fn speed_of_rows() {
+    let sequence = ("seq", GenField::Sequence { start: 0, step: 1 });
+    let text = |text: &str| Scalar::String(text.into());
+    let five = [
         ("ts", GenField::Timestamp { unit: TimeUnit::Us }),
-        ("device", GenField::Name { prefix: "motor-".into(), count: 1000, digits: 4 }),
+        ("device", GenField::Name { prefix: "motor-".into(), count: 1_000, digits: 4 }),
         ("rpm", GenField::Float { min: 0.0, max: 200.0, decimals: 1 }),
-        ("seq", GenField::Sequence { start: 0, step: 1 }),
-        (
-            "state",
-            GenField::Choice {
-                values: vec![Scalar::String("on".into()), Scalar::String("off".into())],
-            },
-        ),
+        sequence.clone(),
+        ("state", GenField::Choice { values: vec![text("on"), text("off")] }),
     ];
-    let kind = plan(Some(50_000_000), None, &fields);
-    let mut source = Generator::new(&kind, &SharedSchema::new(), &Placement::alone()).unwrap();
-    let mut bench = Bench::new();
-    let mut slab = Slab::new(65_536, &Budget::new(1 << 20));
-    let (start, mut rows) = (std::time::Instant::now(), 0);
-    while source.poll(&mut slab, &mut bench.cx(Now::default())) != Pull::Ended {
-        rows += slab.len();
-        slab.clear();
+    let numbers: Vec<_> =
+        ["a", "b", "c", "d", "e"].map(|name| (name, GenField::Int { min: 0, max: 200 })).into();
+    for (name, fields) in [
+        ("sequence", std::slice::from_ref(&sequence)),
+        ("five integers", &numbers),
+        ("time, name, float, sequence, choice", &five),
+    ] {
+        let kind = plan(Some(20_000_000), None, fields);
+        let mut source = Generator::new(&kind, &SharedSchema::new(), &Placement::alone()).unwrap();
+        let mut bench = Bench::new();
+        let mut slab = Slab::new(65_536, &Budget::new(1 << 20));
+        let (start, mut rows) = (std::time::Instant::now(), 0);
+        while source.poll(&mut slab, &mut bench.cx(Now::default())) != Pull::Ended {
+            rows += slab.len();
+            slab.clear();
+        }
+        println!("{name}: {:.1} ns per row", start.elapsed().as_nanos() as f64 / rows as f64);
     }
-    println!("{:.1} ns per row", start.elapsed().as_nanos() as f64 / rows as f64);
 }
