@@ -46,7 +46,8 @@ fn every_scenario_measures_what_it_verifies() {
         }
         assert_eq!(scenario["status"], "ok", "{name}: {}", scenario["why"]);
         let figures = scenario["figures"].as_array().unwrap();
-        assert!(figures.iter().any(|figure| figure["messages"].as_u64() > Some(0)), "{name}");
+        let proven = figures.iter().any(|figure| figure["messages"].as_u64() > Some(0));
+        assert!(proven || name == "idle", "{name}");
         for figure in figures {
             assert_eq!(figure["rounds"].as_array().unwrap().len(), 2, "{name}: {figure}");
             assert!(figure["median"].as_f64().unwrap() >= 0.0, "{name}: {figure}");

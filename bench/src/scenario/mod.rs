@@ -2,9 +2,15 @@
 
 mod chain;
 mod codec;
+mod file;
+mod idle;
 mod json;
 mod json_lua;
+mod lua;
 mod ring;
+mod shards;
+mod tcp;
+mod udp;
 
 use crate::measure::{Env, Wrong};
 use crate::report::Figure;
@@ -63,6 +69,56 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "json-lua-json",
         what: "JSON -> rpm > 100 -> severity = 'high' -> JSON in memory, one core",
         prepare: json_lua::prepare,
+    },
+    Scenario {
+        name: "lua-t1",
+        what: "a Lua script over rows: filter on a number, one core",
+        prepare: lua::prepare_t1,
+    },
+    Scenario {
+        name: "lua-t2",
+        what: "a Lua script over rows: two fields, one a text compared, one core",
+        prepare: lua::prepare_t2,
+    },
+    Scenario {
+        name: "lua-t3",
+        what: "a Lua script over rows: set a field, one core",
+        prepare: lua::prepare_t3,
+    },
+    Scenario {
+        name: "lua-t4",
+        what: "a Lua script over rows: last value per key, one core",
+        prepare: lua::prepare_t4,
+    },
+    Scenario {
+        name: "lua-t5",
+        what: "a Lua script over rows: a new text per message, one core",
+        prepare: lua::prepare_t5,
+    },
+    Scenario {
+        name: "file",
+        what: "whole daemon, one core: file -> JSON -> filter + set -> JSON -> file",
+        prepare: file::prepare,
+    },
+    Scenario {
+        name: "tcp",
+        what: "whole daemon, one core: TCP -> JSON -> filter + set -> JSON -> file",
+        prepare: tcp::prepare,
+    },
+    Scenario {
+        name: "udp",
+        what: "whole daemon, one core: UDP datagrams of 100 B -> text -> blackhole",
+        prepare: udp::prepare,
+    },
+    Scenario {
+        name: "shards",
+        what: "whole daemon, two shards against one, partitioned by key",
+        prepare: shards::prepare,
+    },
+    Scenario {
+        name: "idle",
+        what: "whole daemon, listening and getting nothing",
+        prepare: idle::prepare,
     },
 ];
 
