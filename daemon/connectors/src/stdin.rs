@@ -19,7 +19,7 @@ use crate::streams::Streams;
 use crate::{ConnectorError, Cx, Health, Placement, Pull, Source};
 
 const BUFFERS: u16 = 4;
-const BUFFER_BYTES: u32 = 256 << 10;
+const BUFFER_BYTES: u32 = 128 << 10;
 /// In its place on the command line.
 const NAME: &str = "stdin";
 

@@ -21,7 +21,8 @@ use crate::decode::{Decoding, Origin};
 use crate::reader::{Front, Lane, Reader, TAGS};
 use crate::{ConnectorError, Cx, Health, Placement, Pull, Source};
 
-pub(super) const BUFFER_BYTES: u32 = 256 << 10;
+/// As fast as 256 KiB, and half the memory; 64 KiB is no faster.
+pub(super) const BUFFER_BYTES: u32 = 128 << 10;
 pub(super) const BUFFERS: u16 = 4;
 
 pub(crate) struct Once {
