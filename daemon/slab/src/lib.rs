@@ -36,6 +36,7 @@ mod layout;
 mod read;
 mod schema;
 mod slab;
+mod stamp;
 
 pub use budget::Budget;
 pub use build::{RowBuilder, Scalar, Scratch, TreeBuilder};
@@ -45,3 +46,4 @@ pub use layout::{BARE, HEADER_BYTES, REST_SLOT, RowHeader, SCATTERED, SLOT_BYTES
 pub use read::{ListRef, MapRef, RowRef, ValueRef};
 pub use schema::{Schema, SchemaFull, SharedSchema};
 pub use slab::{Full, RawParts, Shared, Slab};
+pub use stamp::{Blank, Stamp, Stamped};

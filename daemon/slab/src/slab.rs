@@ -107,6 +107,10 @@ impl Slab {
         Self { inner: Box::new(inner) }
     }
 
+    pub(crate) fn inner_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+
     /// Rows in the index.
     #[must_use]
     #[inline]

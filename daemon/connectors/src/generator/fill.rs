@@ -6,7 +6,7 @@
 
 use ringmain_base::{Prng, Xoshiro};
 use ringmain_config::plan::{GenField, Scalar, TimeUnit};
-use ringmain_slab::{RowBuilder, Scalar as Value};
+use ringmain_slab::{Blank, Scalar as Value, Stamped};
 
 const NAMES_BYTES_MAX: u64 = 1 << 20;
 /// Longest decimal form of a `u64`.
@@ -15,30 +15,143 @@ const DIGITS_MAX: usize = 20;
 #[derive(Debug)]
 pub(crate) enum Fill {
     Const(Scalar),
+    /// Choices of any kind.
     Choice(Vec<Scalar>),
-    Int { min: i64, count: u64 },
-    Decimal { min: i64, count: u64, scale: f64 },
-    Float { min: f64, width: f64 },
-    Bool { below: u64, always: bool },
-    Names { text: String, width: usize, count: u64 },
-    Name { text: String, prefix: usize, count: u64, digits: usize },
-    Sequence { start: i64, step: i64 },
-    Letters { text: Vec<u8> },
-    Timestamp { divisor: i64 },
+    /// Choices that are all text.
+    Texts(Vec<String>),
+    Int {
+        min: i64,
+        count: u64,
+    },
+    Decimal {
+        min: i64,
+        count: u64,
+        scale: f64,
+    },
+    Float {
+        min: f64,
+        width: f64,
+    },
+    Bool {
+        below: u64,
+        always: bool,
+    },
+    Names {
+        text: String,
+        width: usize,
+        count: u64,
+    },
+    Name {
+        text: String,
+        prefix: usize,
+        count: u64,
+        digits: usize,
+    },
+    Sequence {
+        start: i64,
+        step: i64,
+    },
+    Letters {
+        text: Vec<u8>,
+    },
+    Timestamp {
+        divisor: i64,
+    },
 }
 
 /// What a message is made of besides chance.
 pub(crate) struct Moment {
-    /// Its number among all that the twins make.
+    /// The first one's number among all that the twins make.
     pub(crate) number: u64,
+    /// From one of this twin's messages to the next.
+    pub(crate) step: u64,
     pub(crate) wall_us: i64,
+}
+
+/// A field, and the chance that is its own.
+pub(crate) struct Field {
+    /// Its place in the stamp.
+    at: usize,
+    fill: Fill,
+    rng: Xoshiro,
+}
+
+impl Field {
+    pub(crate) fn new(at: usize, fill: Fill, seed: u64) -> Self {
+        let rng = Xoshiro::new(seed.wrapping_add((at as u64) << 32));
+        Self { at, fill, rng }
+    }
+
+    /// Fills its column: what kind of field it is, is decided once for all
+    /// rows.
+    pub(crate) fn fill(&mut self, rows: &mut Stamped<'_>, moment: &Moment) {
+        let (at, rng) = (self.at, &mut self.rng);
+        let all = 0..rows.len();
+        match &mut self.fill {
+            Fill::Const(_) => {}
+            Fill::Texts(values) => all.for_each(|row| {
+                let index = rng.below(values.len() as u64) as usize;
+                rows.set_str(row, at, &values[index]);
+            }),
+            Fill::Choice(values) => all.for_each(|row| {
+                let index = rng.below(values.len() as u64) as usize;
+                put(rows, row, at, values.get(index));
+            }),
+            Fill::Int { min, count } => {
+                all.for_each(|row| rows.set_int(row, at, pick(rng, *min, *count)));
+            }
+            Fill::Decimal { min, count, scale } => all.for_each(|row| {
+                rows.set_float(row, at, pick(rng, *min, *count) as f64 / *scale);
+            }),
+            Fill::Float { min, width } => {
+                all.for_each(|row| rows.set_float(row, at, *min + rng.unit_f64() * *width));
+            }
+            Fill::Bool { below, always } => {
+                all.for_each(|row| rows.set_bool(row, at, rng.next_u64() < *below || *always));
+            }
+            Fill::Names { text, width, count } => all.for_each(|row| {
+                let from = rng.below(*count) as usize * *width;
+                rows.set_str(row, at, &text[from..from + *width]);
+            }),
+            Fill::Name { text, prefix, count, digits } => all.for_each(|row| {
+                text.truncate(*prefix);
+                push_number(text, rng.below(*count), *digits);
+                rows.set_str(row, at, text);
+            }),
+            Fill::Sequence { start, step } => all.for_each(|row| {
+                let number = moment.number.wrapping_add(moment.step.wrapping_mul(row as u64));
+                let value = start.wrapping_add(step.wrapping_mul(number as i64));
+                rows.set_int(row, at, value);
+            }),
+            Fill::Letters { text } => all.for_each(|row| {
+                letters(text, rng);
+                let text = std::str::from_utf8(text).expect("letters are ASCII");
+                rows.set_str(row, at, text);
+            }),
+            Fill::Timestamp { divisor } => {
+                let value = moment.wall_us.div_euclid(*divisor);
+                all.for_each(|row| rows.set_int(row, at, value));
+            }
+        }
+    }
+}
+
+/// A value of any kind; text where the stamp has room for it.
+fn put(rows: &mut Stamped<'_>, row: usize, at: usize, value: Option<&Scalar>) {
+    match value {
+        Some(Scalar::String(text)) => rows.set_str(row, at, text),
+        Some(Scalar::Integer(number)) => rows.set_int(row, at, *number),
+        Some(Scalar::Float(number)) => rows.set_float(row, at, *number),
+        Some(Scalar::Boolean(flag)) => rows.set_bool(row, at, *flag),
+        None => rows.set_null(row, at),
+    }
 }
 
 impl Fill {
     pub(crate) fn new(field: &GenField) -> Self {
         match field {
             GenField::Const(value) => Self::Const(value.clone()),
-            GenField::Choice { values } => Self::Choice(values.clone()),
+            GenField::Choice { values } => choice(values),
             GenField::Int { min, max } => Self::Int { min: *min, count: span(*min, *max) },
             GenField::Float { min, max, decimals } => decimal(*min, *max, *decimals),
             GenField::Bool { probability } => Self::Bool {
@@ -65,6 +178,7 @@ impl Fill {
         match self {
             Self::Const(value) => scalar_bytes(value),
             Self::Choice(values) => values.iter().map(scalar_bytes).max().unwrap_or(0),
+            Self::Texts(values) => values.iter().map(String::len).max().unwrap_or(0),
             Self::Names { width, .. } => *width,
             Self::Name { prefix, digits, .. } => prefix + DIGITS_MAX.max(*digits),
             Self::Letters { text } => text.len(),
@@ -72,48 +186,25 @@ impl Fill {
         }
     }
 
-    #[inline]
-    pub(crate) fn put(
-        &mut self,
-        row: &mut RowBuilder<'_>,
-        slot: u16,
-        rng: &mut Xoshiro,
-        at: &Moment,
-    ) {
-        match self {
-            Self::Const(value) => row.set(slot, scalar(value)),
-            Self::Choice(values) => {
-                let index = rng.below(values.len() as u64) as usize;
-                row.set(slot, values.get(index).map_or(Value::Null, scalar));
-            }
-            Self::Int { min, count } => row.set_int(slot, pick(rng, *min, *count)),
-            Self::Decimal { min, count, scale } => {
-                row.set_float(slot, pick(rng, *min, *count) as f64 / *scale);
-            }
-            Self::Float { min, width } => row.set_float(slot, *min + rng.unit_f64() * *width),
-            Self::Bool { below, always } => {
-                let value = rng.next_u64() < *below || *always;
-                row.set(slot, Value::Bool(value));
-            }
-            Self::Names { text, width, count } => {
-                let from = rng.below(*count) as usize * *width;
-                row.set_str(slot, &text[from..from + *width]);
-            }
-            Self::Name { text, prefix, count, digits } => {
-                text.truncate(*prefix);
-                push_number(text, rng.below(*count), *digits);
-                row.set_str(slot, text);
-            }
-            Self::Sequence { start, step } => {
-                let value = start.wrapping_add(step.wrapping_mul(at.number as i64));
-                row.set_int(slot, value);
-            }
-            Self::Letters { text } => {
-                letters(text, rng);
-                row.set_str(slot, std::str::from_utf8(text).expect("letters are ASCII"));
-            }
-            Self::Timestamp { divisor } => row.set_int(slot, at.wall_us.div_euclid(*divisor)),
+    /// What the stamp holds for it.
+    pub(crate) fn blank(&self) -> Blank<'_> {
+        match (self, self.bytes_max()) {
+            (Self::Const(value), _) => Blank::Value(scalar(value)),
+            (_, 0) => Blank::Plain,
+            (_, bytes) => Blank::Text(bytes),
         }
+    }
+}
+
+fn choice(values: &[Scalar]) -> Fill {
+    let text = |value: &Scalar| match value {
+        Scalar::String(text) => Some(text.clone()),
+        _ => None,
+    };
+    let texts: Option<Vec<_>> = values.iter().map(text).collect();
+    match texts {
+        Some(texts) if !texts.is_empty() => Fill::Texts(texts),
+        _ => Fill::Choice(values.to_vec()),
     }
 }
 

@@ -3,18 +3,20 @@
 //! Twins on other shards divide the work by message number: the twin on shard
 //! `i` of `n` makes numbers `i`, `i + n`, ..., so a `sequence` field has the
 //! same values whatever the number of shards, and no value twice. Random
-//! fields follow from `seed` and the shard. Bounds: a message's size is known
+//! fields follow from `seed`, the shard and the field, each with a sequence of
+//! its own: rows are stamped and filled column by column, and what they hold
+//! must not depend on how many fit at once. Bounds: a message's size is known
 //! beforehand, so a row never has to be built twice; nothing is buffered.
 
 mod fill;
 mod pace;
 
-use ringmain_base::{Reason, Xoshiro};
+use ringmain_base::Reason;
 use ringmain_config::plan::{GenField, Scalar, SourceKind};
 use ringmain_runtime::io::EventKind;
-use ringmain_slab::{HEADER_BYTES, SLOT_BYTES, Scratch, SharedSchema, Slab};
+use ringmain_slab::{SharedSchema, Slab, Stamp};
 
-use self::fill::{Fill, Moment};
+use self::fill::{Field, Fill, Moment};
 use self::pace::Pace;
 use crate::{ConnectorError, Cx, Placement, Pull, Source};
 
@@ -22,19 +24,14 @@ use crate::{ConnectorError, Cx, Placement, Pull, Source};
 const ROWS_MAX: u64 = 4_096;
 
 pub(crate) struct Generator {
-    fields: Vec<(u16, Fill)>,
-    slots: u16,
-    version: u16,
-    /// Most bytes that a row and its index entry take.
-    row_bytes: usize,
-    rng: Xoshiro,
+    fields: Vec<Field>,
+    stamp: Stamp,
     pace: Option<Pace>,
     /// Messages left; `u64::MAX` when endless.
     left: u64,
     endless: bool,
     number: u64,
     step: u64,
-    scratch: Scratch,
 }
 
 impl Generator {
@@ -55,44 +52,37 @@ impl Generator {
             fills.push((slot(schema, "pad")?, pad));
         }
         let slots = fills.iter().map(|(slot, _)| slot + 1).max().unwrap_or(0);
-        let variable: usize = fills.iter().map(|(_, fill)| fill.bytes_max()).sum();
-        let fixed = HEADER_BYTES + usize::from(slots) * SLOT_BYTES;
+        let blanks: Vec<_> = fills.iter().map(|(slot, fill)| (*slot, fill.blank())).collect();
+        let stamp = Stamp::new(schema.snapshot().version(), slots, &blanks);
         let shard = u64::from(place.shard);
+        let seed = seed ^ shard.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let fields = fills.into_iter().enumerate();
         Ok(Self {
-            fields: fills,
-            slots,
-            version: schema.snapshot().version(),
-            row_bytes: (fixed + variable).next_multiple_of(8) + size_of::<u32>(),
-            rng: Xoshiro::new(seed ^ shard.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            fields: fields.map(|(at, (_, fill))| Field::new(at, fill, seed)).collect(),
+            stamp,
             pace: rate.map(|rate| Pace::new(rate, place.shards)),
             left: count.map_or(u64::MAX, |count| share(count, place)),
             endless: count.is_none(),
             number: shard,
             step: u64::from(place.shards),
-            scratch: Scratch::default(),
         })
     }
 
-    /// Rows that surely fit. An empty slab is made larger for a large row.
-    fn room(&self, slab: &mut Slab) -> u64 {
-        if slab.is_empty() && slab.room() < self.row_bytes {
-            // Without memory the room stays 0, and the row is refused.
-            let _ = slab.reserve(self.row_bytes);
+    /// Makes at most `rows` messages; as many as fit.
+    fn make(&mut self, rows: u64, slab: &mut Slab, wall_us: i64) -> u64 {
+        if slab.is_empty() && slab.room() < self.stamp.row_bytes() {
+            // Without memory there is no room, and the message is refused.
+            let _ = slab.reserve(self.stamp.row_bytes());
         }
-        (slab.room() / self.row_bytes) as u64
-    }
-
-    fn make(&mut self, rows: u64, slab: &mut Slab, wall_us: i64) {
-        for _ in 0..rows {
-            let at = Moment { number: self.number, wall_us };
-            let mut row = slab.build(self.version, self.slots, &mut self.scratch);
-            for (slot, fill) in &mut self.fields {
-                fill.put(&mut row, *slot, &mut self.rng, &at);
-            }
-            row.finish(wall_us).expect("the room was found to hold rows of the largest size");
-            self.number = self.number.wrapping_add(self.step);
+        let mut stamped = slab.stamp(&self.stamp, rows as usize, wall_us);
+        let at = Moment { number: self.number, step: self.step, wall_us };
+        for field in &mut self.fields {
+            field.fill(&mut stamped, &at);
         }
-        self.count(rows);
+        let made = stamped.len() as u64;
+        self.number = self.number.wrapping_add(self.step.wrapping_mul(made));
+        self.count(made);
+        made
     }
 
     fn count(&mut self, rows: u64) {
@@ -107,7 +97,7 @@ impl Generator {
     fn refuse(&mut self, cx: &mut Cx<'_>) {
         let detail = format!(
             "a message of {} B does not fit a slab; raise [shards] memory or lower size",
-            self.row_bytes
+            self.stamp.row_bytes()
         );
         cx.refusals.bytes(Reason::Memory, &detail, "generator", self.number, &[]);
         self.number = self.number.wrapping_add(self.step);
@@ -130,22 +120,12 @@ impl Source for Generator {
             Some(pace) => pace.allowed(cx.now.mono_us),
             None => u64::MAX,
         };
-        let mut wanted = allowed.min(self.left).min(ROWS_MAX);
+        let wanted = allowed.min(self.left).min(ROWS_MAX);
         if wanted == 0 {
             return Pull::Idle;
         }
-        // Rows are mostly smaller than the largest possible one, so there may
-        // be room again after the first pass.
-        while wanted > 0 {
-            let rows = wanted.min(self.room(slab));
-            if rows == 0 {
-                if slab.is_empty() {
-                    self.refuse(cx);
-                }
-                break;
-            }
-            self.make(rows, slab, cx.now.wall_us);
-            wanted -= rows;
+        if self.make(wanted, slab, cx.now.wall_us) == 0 && slab.is_empty() {
+            self.refuse(cx);
         }
         Pull::More
     }
