@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ringmain_base::Clock;
+use ringmain_connectors::Health;
 use ringmain_runtime::signals::{Signal, Signals};
 use ringmain_runtime::{IoKind, RuntimeError, ShardFailure, Stall, Supervisor, SupervisorOptions};
 use ringmain_shard::Phase;
@@ -150,31 +151,50 @@ impl<'a> Watch<'a> {
                 return Ok(true);
             }
             self.running.check_threads()?;
-            match signals.wait(self.pause()) {
-                Some(Signal::Quit) => {
-                    tracing::warn!("second signal: ending at once");
-                    return Ok(false);
-                }
-                Some(Signal::Drain) => self.drain(),
-                Some(Signal::Reload) if self.scripts.reload(&self.running.flows) => {
-                    self.running.wake();
-                }
-                Some(Signal::Reload) | None => {}
+            if signals.wait(self.pause()).is_some_and(|signal| self.obey(signal)) {
+                tracing::warn!("second signal: ending at once");
+                return Ok(false);
             }
             if self.scripts.tick(&self.running.flows) {
                 self.running.wake();
-            }
-            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
-                tracing::warn!("drain: the deadline has passed; what is left is not acknowledged");
-                return Ok(false);
             }
             if Instant::now() >= self.store_at {
                 self.store_at = Instant::now() + STORE_EVERY;
                 save_positions(self.running, self.store);
             }
-            let now_us = self.running.clock.now().mono_us;
-            self.live.tick(&self.running.flows, now_us);
+            self.live.tick(&self.running.flows, self.running.clock.now().mono_us);
+            if let Some(name) = self.given_up() {
+                tracing::error!("{name} has given up: ending");
+                return Ok(false);
+            }
+            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                tracing::warn!("drain: the deadline has passed; what is left is not acknowledged");
+                return Ok(false);
+            }
         }
+    }
+
+    /// True when everything must end at once.
+    fn obey(&mut self, signal: Signal) -> bool {
+        match signal {
+            Signal::Quit => return true,
+            Signal::Drain => self.drain(),
+            Signal::Reload => {
+                if self.scripts.reload(&self.running.flows) {
+                    self.running.wake();
+                }
+            }
+        }
+        false
+    }
+
+    /// A connector that will not come back by itself, by flow and name.
+    fn given_up(&self) -> Option<String> {
+        self.running.flows.iter().find_map(|flow| {
+            let failed = |health: &Health| matches!(health, Health::Failed(_));
+            let at = flow.control.health().iter().position(failed)?;
+            Some(format!("{}.{}", flow.name, flow.control.components[at]))
+        })
     }
 
     fn pause(&self) -> Duration {
