@@ -131,7 +131,7 @@ fn prepare(task: Task) -> Round {
     Box::new(move |env| {
         let core = env.cores.first().copied();
         let (lua, lua_hash) = on_core(core, || lua(&task, env.amount))?;
-        let (rust, rust_hash) = on_core(core, || by_hand(&task, env.amount));
+        let (rust, rust_hash) = on_core(core, || by_hand(&task, env.amount))?;
         verify("hash of what came out of Lua", lua_hash, rust_hash)?;
         let mut figure = Figure::rate("Lua", lua.rate()).prototype(task.prototype);
         if let Some(part) = task.target {
@@ -157,46 +157,63 @@ fn lua(task: &Task, amount: Amount) -> Result<(Timed, u64), Wrong> {
     let result = measure(amount, |slab| {
         let now = Now::default();
         script.process(slab, &mut Context { now, refuse: &mut refused, ports: &mut [] });
-    });
+    })?;
     verify("a message that was refused", refused.0, None)?;
     Ok(result)
 }
 
-fn by_hand(task: &Task, amount: Amount) -> (Timed, u64) {
+fn by_hand(task: &Task, amount: Amount) -> Result<(Timed, u64), Wrong> {
     measure(amount, (task.by_hand)())
 }
 
-/// The hash is of the first lap, when there is no state yet.
-fn measure(amount: Amount, mut process: impl FnMut(&mut Slab)) -> (Timed, u64) {
-    let sources = sources();
-    let budget = Budget::new(64 << 20);
-    let mut work: Vec<Slab> = sources.iter().map(|_| Slab::new(SLAB_BYTES, &budget)).collect();
-    let mut lap = |timed: &mut Timed| {
-        for (slab, source) in work.iter_mut().zip(&sources) {
-            slab.clear();
-            slab.push_all(source).expect("the budget is wide");
-        }
-        let rows: usize = work.iter().map(Slab::len).sum();
-        let start = thread_cpu_s();
-        work.iter_mut().for_each(&mut process);
-        timed.cpu_s += thread_cpu_s() - start;
-        timed.messages += rows as u64;
-        work.iter().flat_map(Slab::rows).fold(0, digest)
-    };
+/// The hash is of what the first lap leaves, when there is no state yet; and of
+/// how many rows the second one leaves, which every later one has to leave too.
+fn measure(amount: Amount, process: impl FnMut(&mut Slab)) -> Result<(Timed, u64), Wrong> {
+    let mut laps = Laps::new(process);
     let mut warm_up = Timed::default();
-    let hash = lap(&mut warm_up);
+    laps.run(&mut warm_up);
+    let hash = laps.work.iter().flat_map(Slab::rows).fold(0, digest);
+    let steady = laps.run(&mut warm_up);
     let enough = |timed: &Timed, part: f64| match amount {
         Amount::Seconds(seconds) => timed.cpu_s >= seconds * part,
         Amount::Messages(count) => timed.messages >= count,
     };
     while !enough(&warm_up, 0.2) {
-        lap(&mut warm_up);
+        laps.run(&mut warm_up);
     }
     let mut timed = Timed::default();
     while !enough(&timed, 1.0) {
-        std::hint::black_box(lap(&mut timed));
+        verify("rows that a lap leaves", laps.run(&mut timed), steady)?;
     }
-    (timed, hash)
+    Ok((timed, mix(hash, steady as u64)))
+}
+
+struct Laps<F> {
+    sources: Vec<Slab>,
+    work: Vec<Slab>,
+    process: F,
+}
+
+impl<F: FnMut(&mut Slab)> Laps<F> {
+    fn new(process: F) -> Self {
+        let sources = sources();
+        let budget = Budget::new(64 << 20);
+        let work = sources.iter().map(|_| Slab::new(SLAB_BYTES, &budget)).collect();
+        Self { sources, work, process }
+    }
+
+    /// Processes all rows; how many are left.
+    fn run(&mut self, timed: &mut Timed) -> usize {
+        for (slab, source) in self.work.iter_mut().zip(&self.sources) {
+            slab.clear();
+            slab.push_all(source).expect("the budget is wide");
+            timed.messages += slab.len() as u64;
+        }
+        let start = thread_cpu_s();
+        self.work.iter_mut().for_each(&mut self.process);
+        timed.cpu_s += thread_cpu_s() - start;
+        self.work.iter().map(Slab::len).sum()
+    }
 }
 
 fn digest(hash: u64, row: RowRef<'_>) -> u64 {
