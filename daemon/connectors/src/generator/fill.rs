@@ -85,7 +85,9 @@ impl Field {
     /// Fills its column: what kind of field it is, is decided once for all
     /// rows.
     pub(crate) fn fill(&mut self, rows: &mut Stamped<'_>, moment: &Moment) {
-        let (at, rng) = (self.at, &mut self.rng);
+        // By value, so that it stays in registers through the loop.
+        let mut own = self.rng.clone();
+        let (at, rng) = (self.at, &mut own);
         let all = 0..rows.len();
         match &mut self.fill {
             Fill::Const(_) => {}
@@ -133,6 +135,7 @@ impl Field {
                 all.for_each(|row| rows.set_int(row, at, value));
             }
         }
+        self.rng = own;
     }
 }
 
