@@ -20,7 +20,7 @@ use crate::summary::Summary;
 
 /// How often the controller looks at shards that will end by themselves: how
 /// late it may notice their end.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// How often it looks at shards that run until they are told to end.
 const LOOK_IDLE_EVERY: Duration = Duration::from_millis(200);

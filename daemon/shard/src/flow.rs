@@ -135,17 +135,16 @@ impl FlowShard {
         sources.chain(lanes).chain(outlets).chain(self.chain.timer_at_us()).min()
     }
 
-    /// A number that changes when credit or an ack comes back. Compared between
-    /// the beginning of a turn that did nothing and the moment before parking.
+    /// A number that changes when something arrives, or credit or an ack comes
+    /// back. Compared between the beginning of a turn that did nothing and the
+    /// moment before parking: what was there in vain then is no reason to stay
+    /// awake, what has come since is.
     pub(crate) fn pulse(&self) -> u64 {
         let lanes = self.sources.iter().filter_map(|s| s.exchange.as_ref()).map(Exchange::pulse);
-        lanes.fold(self.exits.pulse(), u64::wrapping_add)
-    }
-
-    /// Whether something has arrived that a turn could take up.
-    pub(crate) fn has_arrivals(&self) -> bool {
-        let mut outlets = self.outlets.iter().chain(&self.dead_outlet);
-        self.remotes.iter().any(|r| !r.downstream.is_empty()) || outlets.any(Outlet::has_work)
+        let outlets = self.outlets.iter().chain(&self.dead_outlet).map(Outlet::waiting);
+        let remotes = self.remotes.iter().filter(|r| !r.downstream.is_empty()).count();
+        let waiting = outlets.sum::<usize>() + remotes;
+        lanes.fold(self.exits.pulse(), u64::wrapping_add).wrapping_add((waiting as u64) << 40)
     }
 
     /// How its connectors are doing, by component.

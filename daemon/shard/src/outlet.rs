@@ -111,9 +111,12 @@ impl Outlet {
                 self.current = self.receive();
             }
             let Some(mut current) = self.current.take() else { break };
-            let whole = self.push(&mut current, io, dead, now);
-            work += 1;
-            if !whole {
+            let before = current.from;
+            self.push(&mut current, io, dead, now);
+            // A sink whose buffers are full has done nothing: counting it as
+            // work would keep the shard from parking.
+            work += usize::from(current.from > before);
+            if current.from < current.slab.len() {
                 self.current = Some(current);
                 break;
             }
@@ -140,9 +143,9 @@ impl Outlet {
         self.sink.health()
     }
 
-    /// Whether there is something that a turn could take up.
-    pub(crate) fn has_work(&self) -> bool {
-        self.current.is_none() && self.inputs.iter().any(|input| !input.downstream.is_empty())
+    /// Queues in which something waits.
+    pub(crate) fn waiting(&self) -> usize {
+        self.inputs.iter().filter(|input| !input.downstream.is_empty()).count()
     }
 
     fn receive(&mut self) -> Option<Current> {
@@ -163,14 +166,8 @@ impl Outlet {
         None
     }
 
-    /// True when all of the slab has been taken.
-    fn push(
-        &mut self,
-        current: &mut Current,
-        io: &mut dyn Io,
-        dead: &mut DeadLetters,
-        now: Now,
-    ) -> bool {
+    /// Has the sink take rows from where it left off.
+    fn push(&mut self, current: &mut Current, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) {
         let cells = &self.cells[self.component];
         let dead_before = cells.dead_total();
         let from = current.from;
@@ -182,7 +179,6 @@ impl Outlet {
         cells.rows_in.add(took as u64);
         cells.rows_out.add((took as u64).saturating_sub(refused));
         current.from += took;
-        current.from == current.slab.len()
     }
 
     fn shed_where_asked(&mut self) {

@@ -130,8 +130,7 @@ impl Turn for Shard {
 
     fn prepare_park(&mut self) -> bool {
         self.bell.arm();
-        let arrivals = self.flows.iter().any(|flow| !flow.done && flow.has_arrivals());
-        arrivals || self.pulse != self.pulse_now()
+        self.pulse != self.pulse_now()
     }
 
     fn unpark(&mut self) {
