@@ -119,7 +119,7 @@ impl Assembly<'_, '_> {
                 component: part.at,
                 owner: self.owners.add(Owner::Source(inlets.len())),
                 id: self.inlet(),
-                needs: parts.graph.needs(&targets),
+                needs: entry_needs(parts, &targets),
                 targets,
                 exchange,
                 positions: part.slot.map(Positions::new),
@@ -136,7 +136,7 @@ impl Assembly<'_, '_> {
         let remotes = std::mem::take(&mut parts.remotes).into_iter();
         let inlet = |part: crate::wiring::RemoteParts| {
             let targets = parts.graph.sources[part.source].clone();
-            let needs = parts.graph.needs(&targets);
+            let needs = entry_needs(parts, &targets);
             RemoteInlet {
                 downstream: part.downstream,
                 id: self.inlet(),
@@ -150,11 +150,14 @@ impl Assembly<'_, '_> {
 
     fn loops(&mut self, parts: &mut FlowParts) -> Vec<LoopInlet> {
         let loops = std::mem::take(&mut parts.loops).into_iter().enumerate();
-        let inlet = |(at, downstream)| {
+        let inlet = |(at, downstream): (usize, _)| {
             let back: crate::graph::LoopBack = parts.graph.loops[at];
             let targets = vec![Target::Operator(back.operator)];
-            let needs = parts.graph.needs(&targets);
-            LoopInlet { downstream, id: self.inlet(), targets, needs }
+            let mut needs = parts.graph.needs(&targets);
+            // The batch that is taken out gives its slab back before it runs.
+            let exit = parts.plan.sinks.len() + at;
+            needs[exit] = needs[exit].saturating_sub(1);
+            LoopInlet { downstream, exit, id: self.inlet(), targets, needs }
         };
         loops.map(inlet).collect()
     }
@@ -180,6 +183,18 @@ impl Assembly<'_, '_> {
         let owner = self.owners.add(owner);
         Ok(Outlet::new(sink, component, owner, outlet.inputs, parts.cells.clone()))
     }
+}
+
+/// What a batch from outside a cycle needs: half of each way back stays free,
+/// so that what goes round can always move on and get out.
+fn entry_needs(parts: &FlowParts, targets: &[Target]) -> Vec<usize> {
+    let mut needs = parts.graph.needs(targets);
+    for (need, exit) in needs.iter_mut().zip(&parts.exits).skip(parts.plan.sinks.len()) {
+        if *need > 0 {
+            *need += exit.upstream.credit() / 2;
+        }
+    }
+    needs
 }
 
 fn keys(parts: &FlowParts) -> Option<Keys> {

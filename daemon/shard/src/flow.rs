@@ -2,6 +2,7 @@
 //! moves batches through them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ringmain_base::Now;
@@ -278,6 +279,9 @@ impl FlowShard {
     fn run_loops(&mut self, now: Now) -> usize {
         let mut work = 0;
         for inlet in &mut self.loops {
+            if self.exits.exits[inlet.exit].shed.swap(false, Ordering::AcqRel) {
+                work += shed(inlet, &self.exits);
+            }
             // What waits at the beginning of the turn, no more: what comes
             // back meanwhile is for the next one.
             for _ in 0..BATCHES_PER_TURN {
@@ -394,4 +398,16 @@ impl FlowShard {
         let Some(upstream) = self.exits.dead.upstream() else { return true };
         upstream.send_marker(Marker::Drain).is_ok()
     }
+}
+
+/// Discards the oldest batch on the way back.
+fn shed(inlet: &mut LoopInlet, exits: &Exits) -> usize {
+    let Some(Item::Slab { mut slab, .. }) = inlet.downstream.recv() else { return 0 };
+    let cells = &exits.cells[exits.exits[inlet.exit].component];
+    cells.rows_in.add(slab.len() as u64);
+    cells.dropped_full.add(slab.len() as u64);
+    slab.clear();
+    inlet.downstream.give_back(slab);
+    inlet.downstream.ack(inlet.downstream.received());
+    1
 }

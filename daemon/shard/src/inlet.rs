@@ -178,6 +178,8 @@ pub(crate) struct RemoteInlet {
 /// The way back of a cycle: a source without acks.
 pub(crate) struct LoopInlet {
     pub downstream: Downstream<Slab>,
+    /// The exit at the other end.
+    pub exit: usize,
     pub id: u16,
     pub targets: Vec<Target>,
     pub needs: Vec<usize>,

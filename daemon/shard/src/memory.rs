@@ -41,7 +41,7 @@ impl Slabs {
             let bound = input.bound.as_ref().map_or(0, |bound| bound.bytes);
             // The bound of a way back is the user's.
             let slabs = usize::try_from(bound).unwrap_or(usize::MAX).div_ceil(slab_bytes);
-            exits[plan.sinks.len() + at] = slabs.max(2);
+            exits[plan.sinks.len() + at] = slabs.max(4);
         }
         let named_ports: usize = plan.operators.iter().map(|op| ports(&op.kind).len()).sum();
         let exchanges = if plan.partition.is_some() { plan.sources.len() } else { 0 };

@@ -1,0 +1,307 @@
+//! Whole shards over the in-memory `Io`, with virtual time: what a turn does,
+//! and when it says that it has nothing to do.
+
+use std::sync::Arc;
+
+use ringmain_base::Now;
+use ringmain_config::load_str;
+use ringmain_connectors::Claims;
+use ringmain_metrics::{ComponentSnapshot, FlowMetrics};
+use ringmain_ring::Doorbell;
+use ringmain_runtime::memory::{End, MemoryIo, Place};
+use ringmain_runtime::{Driver, Next, Turn};
+use ringmain_shard::{FlowControl, Phase, Shard, WireOptions, memory_bytes, wire};
+use ringmain_slab::Budget;
+
+/// More turns than any of these flows needs.
+const TURNS_MAX: usize = 200_000;
+
+struct World {
+    shards: Vec<Shard>,
+    ios: Vec<MemoryIo>,
+    control: Arc<FlowControl>,
+    metrics: FlowMetrics,
+    ended: Vec<bool>,
+}
+
+impl World {
+    fn new(flow: &str, shards: usize) -> Self {
+        let plan = load_str("flow.toml", flow).unwrap_or_else(|e| panic!("{e}"));
+        let plan = Arc::new(plan.flows[0].clone());
+        let bells: Vec<_> = (0..shards).map(|_| Doorbell::silent()).collect();
+        let budget = Budget::new(1 << 20);
+        let options = WireOptions {
+            bells: &bells,
+            home: 0,
+            slab_bytes: 4096,
+            linger_us: 1_000,
+            budget: &budget,
+            restore: &[],
+            keep_positions: false,
+            claims: &Claims::default(),
+        };
+        let wired = wire(&plan, &options);
+        assert!(memory_bytes(&plan, shards, 4096) > 0);
+        let mut parts: Vec<_> = (0..shards).map(|_| Vec::new()).collect();
+        for part in wired.parts {
+            parts[part.shard].push(part);
+        }
+        let shards: Vec<_> =
+            parts.into_iter().map(|parts| Shard::new(parts, Doorbell::silent())).collect();
+        let ios = (0..shards.len()).map(|seed| MemoryIo::new(seed as u64)).collect();
+        let ended = vec![false; shards.len()];
+        Self { shards, ios, control: wired.control, metrics: wired.metrics, ended }
+    }
+
+    /// Opens everything and lets messages move.
+    fn start(&mut self) {
+        self.turn();
+        assert_eq!(self.control.errors(), Vec::<String>::new());
+        self.control.set_phase(Phase::Run);
+    }
+
+    /// One turn of each shard; true when any was busy.
+    fn turn(&mut self) -> bool {
+        let mut busy = false;
+        for (at, shard) in self.shards.iter_mut().enumerate() {
+            if self.ended[at] {
+                continue;
+            }
+            let io = &mut self.ios[at];
+            let now_us = io.now_us();
+            io.begin_turn(now_us);
+            let now = Now { mono_us: now_us, wall_us: now_us as i64 };
+            match shard.turn(io, now) {
+                Next::Busy => busy = true,
+                Next::Idle { .. } => {}
+                Next::Stop => self.ended[at] = true,
+            }
+        }
+        busy
+    }
+
+    /// Turns until none is busy, without letting time pass.
+    fn settle(&mut self) -> usize {
+        (0..TURNS_MAX).find(|_| !self.turn()).expect("the shards never come to rest")
+    }
+
+    /// Turns and time until the flow has ended; `home` may read what the home
+    /// shard's sinks wrote.
+    fn finish(&mut self, mut home: impl FnMut(&mut MemoryIo)) {
+        for _ in 0..TURNS_MAX {
+            if self.ended.iter().all(|ended| *ended) {
+                return;
+            }
+            self.turn();
+            for io in &mut self.ios {
+                io.advance(100);
+            }
+            home(&mut self.ios[0]);
+        }
+        panic!("the flow does not end: {:?}", self.metrics.snapshot(0));
+    }
+
+    fn component(&self, name: &str) -> ComponentSnapshot {
+        let snapshot = self.metrics.snapshot(self.ios[0].now_us());
+        for c in &snapshot.components {
+            let accounted = c.rows_out + c.dropped + c.dead;
+            assert!(c.rows_in >= accounted, "{}: more came out than in: {c:?}", c.name);
+        }
+        snapshot.components.into_iter().find(|c| c.name == name).expect("the component exists")
+    }
+}
+
+fn place(port: u16) -> Place {
+    Place::Ip(([127, 0, 0, 1], port).into())
+}
+
+fn numbers(bytes: &[u8]) -> Vec<u64> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let number = |line: &str| {
+        let digits = line.split_once("\"n\":").unwrap().1;
+        digits.trim_end_matches('}').parse().unwrap()
+    };
+    text.lines().map(number).collect()
+}
+
+const TO_TCP: &str = r#"
+[sources.g]
+type = "generator"
+count = 20000
+fields = { n = { type = "sequence" } }
+[sinks.out]
+type = "tcp"
+address = "127.0.0.1:4000"
+inputs = ["g"]
+buffer = "64KiB"
+"#;
+
+#[test]
+fn a_stalled_sink_stops_its_source_and_lets_the_shard_rest() {
+    let mut world = World::new(TO_TCP, 1);
+    let end = world.ios[0].answer_at(place(4000));
+    world.ios[0].set_window(end, 1000);
+    world.start();
+    world.settle();
+    let stuck = world.component("g").rows_out;
+    assert!(stuck > 0 && stuck < 20_000, "{stuck}");
+    // Time alone changes nothing, and costs no turn that does anything.
+    for _ in 0..50 {
+        world.ios[0].advance(10_000);
+        assert!(!world.turn(), "a shard that can do nothing says that it is busy");
+    }
+    assert_eq!(world.component("g").rows_out, stuck);
+    let snapshot = world.metrics.snapshot(world.ios[0].now_us());
+    assert!(snapshot.edges[0].blocked_us >= 490_000, "{:?}", snapshot.edges);
+}
+
+#[test]
+fn what_a_stalled_peer_did_not_read_arrives_once_and_in_order_when_it_does() {
+    let mut world = World::new(TO_TCP, 1);
+    let end = world.ios[0].answer_at(place(4000));
+    world.ios[0].set_window(end, 1000);
+    world.start();
+    world.settle();
+    let mut received = Vec::new();
+    world.finish(|io| received.extend(io.take(end, 5_000)));
+    received.extend(world.ios[0].take(end, usize::MAX));
+    assert_eq!(numbers(&received), (0..20_000).collect::<Vec<_>>());
+    let sink = world.component("out");
+    assert_eq!((sink.rows_in, sink.rows_out, sink.dead), (20_000, 20_000, 0));
+}
+
+#[test]
+fn a_branch_that_drops_does_not_hold_up_its_sibling() {
+    let flow = r#"
+        allow_loss = true
+        [sources.g]
+        type = "generator"
+        count = 20000
+        fields = { n = { type = "sequence" } }
+        [sinks.dropping]
+        type = "tcp"
+        address = "127.0.0.1:4000"
+        inputs = ["g"]
+        when_full = "drop_newest"
+        buffer = "64KiB"
+        [sinks.other]
+        type = "blackhole"
+        inputs = ["g"]
+    "#;
+    let mut world = World::new(flow, 1);
+    let end = world.ios[0].answer_at(place(4000));
+    world.ios[0].set_window(end, 1000);
+    world.start();
+    world.settle();
+    assert_eq!(world.component("other").rows_out, 20_000);
+    let mut received = Vec::new();
+    world.finish(|io| received.extend(io.take(end, 100_000)));
+    received.extend(world.ios[0].take(end, usize::MAX));
+    let sink = world.component("dropping");
+    let numbers = numbers(&received);
+    assert_eq!(sink.rows_in, 20_000);
+    assert_eq!(sink.dropped_full, 20_000 - numbers.len() as u64);
+    assert!(sink.dropped_full > 0 && numbers.is_sorted());
+}
+
+#[test]
+fn dropping_the_oldest_keeps_the_newest() {
+    let flow = TO_TCP.replace("buffer = ", "when_full = \"drop_oldest\"\nbuffer = ");
+    let mut world = World::new(&format!("allow_loss = true\n{flow}"), 1);
+    let end = world.ios[0].answer_at(place(4000));
+    world.ios[0].set_window(end, 1000);
+    world.start();
+    world.settle();
+    let mut received = Vec::new();
+    world.finish(|io| received.extend(io.take(end, 100_000)));
+    received.extend(world.ios[0].take(end, usize::MAX));
+    let numbers = numbers(&received);
+    let sink = world.component("out");
+    assert_eq!(sink.rows_in, 20_000);
+    assert_eq!(sink.dropped_full, 20_000 - numbers.len() as u64);
+    assert!(sink.dropped_full > 0 && numbers.is_sorted());
+    assert_eq!(numbers.last(), Some(&19_999));
+}
+
+#[test]
+fn every_key_stays_in_order_through_the_exchange_and_nothing_is_lost() {
+    let flow = r#"
+        [partition]
+        key = ["k"]
+        [sources.g]
+        type = "generator"
+        count = 30000
+        fields = { k = { type = "int", min = 0, max = 40 }, n = { type = "sequence" } }
+        [operators.some]
+        type = "filter"
+        inputs = ["g"]
+        where = "n >= 1000"
+        [sinks.out]
+        type = "tcp"
+        address = "127.0.0.1:4000"
+        inputs = ["some"]
+    "#;
+    for seed in 0..5 {
+        let mut world = World::new(flow, 3);
+        let end: End = world.ios[0].answer_at(place(4000));
+        world.ios[0].set_window(end, 3_000 + seed * 1_000);
+        world.start();
+        let mut received = Vec::new();
+        world.finish(|io| received.extend(io.take(end, 2_000)));
+        received.extend(world.ios[0].take(end, usize::MAX));
+        let text = String::from_utf8(received).unwrap();
+        assert_eq!(text.lines().count(), 29_000);
+        let mut last = std::collections::HashMap::new();
+        for line in text.lines() {
+            let (key, n) = line.split_once(",\"n\":").unwrap();
+            // The twins' numbers interleave; order holds within each of them.
+            let n: u64 = n.trim_end_matches('}').parse().unwrap();
+            let before = last.insert((key.to_owned(), n % 3), n);
+            assert!(before.is_none_or(|before| before < n), "{key}: {n} after {before:?}");
+        }
+    }
+}
+
+const CYCLE: &str = r#"
+        allow_loss = true
+        [sources.g]
+        type = "generator"
+        count = 3000
+        fields = { n = { type = "sequence" }, left = { type = "int", min = 0, max = 3 } }
+        [operators.again]
+        type = "route"
+        inputs = ["g", { from = "less", bound = "64KiB", when_full = "block" }]
+        default = "done"
+        [operators.again.routes]
+        more = "left > 0"
+        [operators.less]
+        type = "map"
+        inputs = ["again.more"]
+        set = { left = "left - 1" }
+        [sinks.out]
+        type = "blackhole"
+        inputs = ["again.done"]
+    "#;
+
+#[test]
+fn a_cycle_with_a_bound_ends_and_loses_nothing() {
+    let mut world = World::new(CYCLE, 1);
+    world.start();
+    world.finish(|_| ());
+    assert_eq!(world.component("out").rows_out, 3_000);
+    let (less, again) = (world.component("less"), world.component("again"));
+    assert_eq!(again.rows_in, 3_000 + less.rows_out);
+}
+
+#[test]
+fn a_cycle_that_drops_ends_and_counts_what_it_dropped() {
+    for policy in ["drop_newest", "drop_oldest"] {
+        let mut world = World::new(&CYCLE.replace("\"block\"", &format!("{policy:?}")), 1);
+        world.start();
+        world.finish(|_| ());
+        let (less, again) = (world.component("less"), world.component("again"));
+        let dropped = again.dropped_full;
+        assert_eq!(world.component("out").rows_out + dropped, 3_000, "{policy}");
+        assert_eq!(again.rows_in, 3_000 + less.rows_out, "{policy}");
+    }
+}
