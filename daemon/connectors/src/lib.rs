@@ -31,6 +31,7 @@ mod file_source;
 mod generator;
 mod lines;
 mod link;
+mod offline;
 mod outbuf;
 mod outflow;
 mod packets;
@@ -54,6 +55,7 @@ mod unix_sink;
 mod unix_source;
 
 pub use error::{ConnectorError, Fault};
+pub use offline::{OfflineSink, OfflineSource};
 pub use place::{Claims, Placement};
 
 use ringmain_base::{Now, Reason};

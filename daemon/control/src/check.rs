@@ -43,7 +43,7 @@ pub fn prepare(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Prepared
 }
 
 /// Compiles every expression and script, to throw the result away.
-fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
+pub(crate) fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
     let schema = SharedSchema::new();
     for key in flow.partition.iter().flat_map(|partition| &partition.key) {
         if schema.intern(&key.value).is_err() {
@@ -60,10 +60,11 @@ fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
             found.push(Diagnostic::error(span, message));
         }
     }
+    crate::flow_test::check(flow, found);
 }
 
 /// The character that the compiler stumbled over; in a script, the line.
-fn place(error: &OperatorError, found: &mut Diagnostics) -> Span {
+pub(crate) fn place(error: &OperatorError, found: &mut Diagnostics) -> Span {
     let code = &error.code;
     if let Some(path) = &error.file {
         let (name, text) = (path.display().to_string(), code.value.clone());

@@ -1,7 +1,7 @@
 //! The controller: stands beside the data path, never in it.
 //!
 //! Owns: checking a plan as a whole ([`prepare`]), starting and stopping
-//! shards ([`run`]), storing positions, and telling people what is going on
+//! shards ([`run`]), tests of flows ([`test`](fn@test)), storing positions, and telling people what is going on
 //! (live table, summary).
 //!
 //! Invariants:
@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod flow_test;
 mod live;
 mod run;
 mod scripts;
@@ -22,6 +23,7 @@ mod store;
 mod summary;
 
 pub use check::{Prepared, prepare};
+pub use flow_test::{Failure, TestCase, TestReport, TestSuite, junit, test};
 pub use run::{Outcome, RunError, RunOptions, run};
 pub use store::StoreError;
 pub use summary::Summary;

@@ -19,6 +19,23 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Report every error of flows and of the daemon's file; exit 0 or 78
     Check(CheckArgs),
+    /// Run the [[tests]] of flows on a virtual clock; exit 0, 1 or 78
+    ///
+    /// A test inserts messages at components, moves the clock, and says what must
+    /// have come out, of which the reference (config/REFERENCE.md) has every key:
+    ///
+    ///   [[tests]]
+    ///   name = "a device that is silent for a minute is reported"
+    ///   insert = [{ at = "sensors", json = '{"device":"m1"}' }]
+    ///   advance = "1m"
+    ///   expect = [{ at = "alerts", contains = [{ device = "m1" }] }]
+    ///
+    /// No connector is opened and nothing is written: messages at a source go
+    /// through its decoder, and what comes to a sink is looked at. Timers fire at
+    /// their times while the clock is moved; 24 hours take milliseconds. Exit 0:
+    /// all passed; 1: a test failed; 78: a flow is refused.
+    #[command(verbatim_doc_comment)]
+    Test(TestArgs),
     /// Draw a flow as Mermaid (default) or DOT
     Graph(GraphArgs),
 }
@@ -47,6 +64,19 @@ pub(crate) struct CheckArgs {
     /// The daemon's own file
     #[arg(short, long, value_name = "RINGMAIN.toml")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestArgs {
+    /// Flow files, or folders of them
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Only tests whose name, or whose flow's name, contains this
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Write a report for CI systems as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -1,6 +1,6 @@
 //! The ringmain binary: arguments, logging, exit codes. It computes nothing.
 //!
-//! Exit codes: 0 success; 1 a run failed or left messages behind; 2 wrong
+//! Exit codes: 0 success; 1 a run failed or left messages behind, or a test failed; 2 wrong
 //! arguments; 78 (`EX_CONFIG` of sysexits.h) the configuration is refused.
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,7 @@ mod log;
 
 use std::process::ExitCode;
 
-use args::{Args, Command, GraphArgs, RunArgs};
+use args::{Args, Command, GraphArgs, RunArgs, TestArgs};
 use clap::Parser;
 use ringmain_config::{Diagnostics, graph};
 use ringmain_control::{Prepared, RunOptions, prepare};
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     match Args::parse().command {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args.paths, args.config.as_deref()),
+        Command::Test(args) => test(&args),
         Command::Graph(args) => draw(&args),
     }
 }
@@ -68,6 +69,25 @@ fn check(paths: &[std::path::PathBuf], config: Option<&std::path::Path>) -> Exit
         }
         Err(diagnostics) => refuse(&diagnostics),
     }
+}
+
+fn test(args: &TestArgs) -> ExitCode {
+    let report = match ringmain_control::test(&args.paths, args.filter.as_deref()) {
+        Ok(report) => report,
+        Err(refused) => {
+            refused.iter().for_each(|diagnostics| eprint!("{diagnostics}"));
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    eprint!("{}", report.warnings);
+    print!("{report}");
+    if let Some(file) = &args.junit
+        && let Err(error) = std::fs::write(file, ringmain_control::junit(&report))
+    {
+        eprintln!("error: cannot write {}: {error}", file.display());
+        return ExitCode::FAILURE;
+    }
+    if report.failed() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn draw(args: &GraphArgs) -> ExitCode {

@@ -32,6 +32,7 @@ mod inlet;
 mod memory;
 mod operators;
 mod outlet;
+mod test_bench;
 mod turn;
 mod wiring;
 
@@ -39,5 +40,6 @@ pub use control::{FlowControl, Phase, ScriptReport, ScriptVersion};
 pub use inlet::PositionSlot;
 pub use operators::{OperatorError, compile};
 pub use ringmain_lua::self_test as lua_self_test;
+pub use test_bench::{BenchCount, BenchError, Datum, Message, TestBench, holds};
 pub use turn::Shard;
 pub use wiring::{FlowParts, PositionKey, WireOptions, Wired, memory_bytes, wire};
