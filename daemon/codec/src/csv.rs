@@ -239,7 +239,7 @@ impl CsvRows {
     }
 
     fn columns(&mut self, names: Vec<String>) -> Vec<Column> {
-        let column = |name: String| Column { slot: self.schema.intern(&name).ok(), name };
+        let column = |name: String| Column { slot: self.schema.arrive(&name).ok(), name };
         let columns = names.into_iter().map(column).collect();
         self.version = self.schema.snapshot().version();
         columns

@@ -19,7 +19,7 @@ pub(crate) struct MessageRows {
 
 impl MessageRows {
     pub(crate) fn new(text: bool, schema: SharedSchema) -> Self {
-        let slot = schema.intern(MESSAGE).ok();
+        let slot = schema.arrive(MESSAGE).ok();
         let version = schema.snapshot().version();
         Self { schema, version, slot, text, scratch: Scratch::default() }
     }

@@ -9,10 +9,12 @@ use ringmain_base::limits::{FIELD_NAME_BYTES_MAX, SLOTS_MAX};
 
 /// The names at one moment. Whoever works on rows holds a snapshot and asks
 /// for a newer one when a row's version is beyond it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Schema {
     names: Vec<Arc<str>>,
     slots: HashMap<Arc<str>, u16>,
+    /// Slots whose fields have come in from outside, in the order of arrival.
+    arrived: Vec<u16>,
 }
 
 impl Schema {
@@ -38,6 +40,14 @@ impl Schema {
     #[must_use]
     pub fn names(&self) -> &[Arc<str>] {
         &self.names
+    }
+
+    /// The slots in the order in which people expect to see the fields: as
+    /// they arrived, then those that operators add.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<u16> {
+        let added = (0..self.version()).filter(|slot| !self.arrived.contains(slot));
+        self.arrived.iter().copied().chain(added).collect()
     }
 }
 
@@ -79,18 +89,37 @@ impl SharedSchema {
     /// # Errors
     /// [`SchemaFull`] when there is no slot left for a new name.
     pub fn intern(&self, name: &str) -> Result<u16, SchemaFull> {
+        self.slot_of(name, false)
+    }
+
+    /// As [`SharedSchema::intern`], for a field that comes in from outside:
+    /// fields are written in the order in which they first arrived.
+    ///
+    /// # Errors
+    /// [`SchemaFull`] when there is no slot left for a new name.
+    pub fn arrive(&self, name: &str) -> Result<u16, SchemaFull> {
+        self.slot_of(name, true)
+    }
+
+    fn slot_of(&self, name: &str, arrives: bool) -> Result<u16, SchemaFull> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = current.slot(name) {
+        let known = current.slot(name);
+        let slot = known.unwrap_or(current.version());
+        if known.is_some() && (!arrives || current.arrived.contains(&slot)) {
             return Ok(slot);
         }
-        let slot = current.version();
         if slot >= SLOTS_MAX || name.len() > FIELD_NAME_BYTES_MAX {
             return Err(SchemaFull);
         }
-        let name: Arc<str> = name.into();
-        let mut next = Schema { names: current.names.clone(), slots: current.slots.clone() };
-        next.names.push(name.clone());
-        next.slots.insert(name, slot);
+        let mut next = Schema::clone(&current);
+        if known.is_none() {
+            let name: Arc<str> = name.into();
+            next.names.push(name.clone());
+            next.slots.insert(name, slot);
+        }
+        if arrives {
+            next.arrived.push(slot);
+        }
         *current = Arc::new(next);
         Ok(slot)
     }
@@ -119,5 +148,16 @@ mod tests {
         }
         assert_eq!(schema.intern("one more"), Err(SchemaFull));
         assert_eq!(schema.intern("f0"), Ok(0));
+    }
+
+    #[test]
+    fn fields_are_shown_as_they_arrived_and_added_ones_last() {
+        let schema = SharedSchema::new();
+        assert_eq!(schema.intern("rpm"), Ok(0));
+        assert_eq!(schema.intern("severity"), Ok(1));
+        assert_eq!(schema.arrive("ts"), Ok(2));
+        assert_eq!(schema.arrive("rpm"), Ok(0));
+        assert_eq!(schema.arrive("ts"), Ok(2));
+        assert_eq!(schema.snapshot().in_order(), [2, 0, 1]);
     }
 }

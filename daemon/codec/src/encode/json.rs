@@ -28,7 +28,8 @@ const BATCH_BYTES: usize = 32 << 10;
 pub(crate) struct JsonWriter {
     schema: SharedSchema,
     known: Arc<Schema>,
-    names: Vec<Name>,
+    /// Slots and names in the order in which they are written.
+    names: Vec<(u16, Name)>,
     value: Option<u16>,
 }
 
@@ -59,9 +60,9 @@ impl JsonWriter {
     #[cold]
     fn refresh(&mut self) {
         self.known = self.schema.snapshot();
-        for name in &self.known.names()[self.names.len()..] {
-            self.names.push(Name::new(name));
-        }
+        let slots = self.known.in_order().into_iter();
+        let name = |slot| Some((slot, Name::new(self.known.name(slot)?)));
+        self.names = slots.filter_map(name).collect();
         self.value = self.known.slot(VALUE);
     }
 
@@ -136,8 +137,8 @@ impl JsonWriter {
             return byte(out, end, b'\n').map(|_| end);
         }
         let mut at = start;
-        for (slot, name) in (0..row.slots()).zip(&self.names) {
-            let field = row.get(slot);
+        for (slot, name) in &self.names {
+            let field = row.get(*slot);
             if matches!(field, ValueRef::Absent) {
                 continue;
             }

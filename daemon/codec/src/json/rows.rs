@@ -101,14 +101,12 @@ impl JsonRows {
         } else {
             end(bytes, skip(text, at, 0)?)?;
             // No room for it: the row's only field goes to the rest.
-            let _in_rest = self.schema.intern(VALUE);
+            let _in_rest = self.schema.arrive(VALUE);
         }
         for start in names {
             let (name, _) = string(text, start, &mut self.parts.unescaped)?;
-            if self.parts.keys.slot(name, 0, name.len()).is_none() {
-                // Without a free slot, it goes to the rest.
-                let _in_rest = self.schema.intern(name);
-            }
+            // Without a free slot, it goes to the rest.
+            let _in_rest = self.schema.arrive(name);
         }
         self.parts.keys = Keys::new(self.schema.snapshot());
         Ok(())

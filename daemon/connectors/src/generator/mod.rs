@@ -147,7 +147,7 @@ fn share(count: u64, place: &Placement) -> u64 {
 }
 
 fn slot(schema: &SharedSchema, name: &str) -> Result<u16, ConnectorError> {
-    schema.intern(name).map_err(|full| {
+    schema.arrive(name).map_err(|full| {
         ConnectorError::setup("fields", format!("no slot for '{name}': {full}; use fewer fields"))
     })
 }
