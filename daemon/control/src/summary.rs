@@ -83,6 +83,18 @@ impl Summary {
         }
     }
 
+    /// Whether an edge has backpressure that does not come from further down:
+    /// what people want to know first.
+    fn is_cause(&self, edge: &EdgeTotals) -> bool {
+        let behind = |other: &&EdgeTotals| {
+            let from = other.from.strip_prefix(&edge.to);
+            from.is_some_and(|port| port.is_empty() || port.starts_with('.'))
+        };
+        let passed_on = self.edges.iter().filter(behind);
+        let passed_on = passed_on.map(|other| other.backpressure_pct).fold(0.0, f64::max);
+        edge.backpressure_pct >= 0.1 && edge.backpressure_pct > passed_on
+    }
+
     /// Components whose counts do not add up: messages lost, or counted
     /// wrongly. Either is a mistake of this program.
     pub fn unbalanced(&self) -> impl Iterator<Item = &str> {
@@ -123,7 +135,7 @@ impl fmt::Display for Summary {
                 grouped(rate as u64)
             )?;
         }
-        for edge in self.edges.iter().filter(|edge| edge.backpressure_pct >= 0.1) {
+        for edge in self.edges.iter().filter(|edge| self.is_cause(edge)) {
             let (from, to, pct) = (&edge.from, &edge.to, edge.backpressure_pct);
             writeln!(f, "  backpressure {pct:>5.1} %  {from} -> {to}")?;
         }
@@ -153,6 +165,23 @@ mod tests {
         for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(n), text);
         }
+    }
+
+    #[test]
+    fn backpressure_is_shown_where_it_begins() {
+        let edge = |from: &str, to: &str, backpressure_pct| EdgeTotals {
+            from: from.into(),
+            to: to.into(),
+            backpressure_pct,
+        };
+        let edges = vec![
+            edge("in", "route", 40.0),
+            edge("route.high", "out", 40.0),
+            edge("route.low", "other", 0.0),
+        ];
+        let summary = Summary { flow: "f".into(), seconds: 1.0, components: Vec::new(), edges };
+        let shown = summary.edges.iter().filter(|edge| summary.is_cause(edge));
+        assert_eq!(shown.map(|edge| edge.to.as_str()).collect::<Vec<_>>(), ["out"]);
     }
 
     #[test]
