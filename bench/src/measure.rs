@@ -117,6 +117,11 @@ pub(crate) struct Timed {
 }
 
 impl Timed {
+    pub(crate) fn add(&mut self, messages: u64, cpu_s: f64) {
+        self.messages += messages;
+        self.cpu_s += cpu_s;
+    }
+
     /// Million messages per second of CPU time.
     pub(crate) fn rate(self) -> f64 {
         self.messages as f64 / self.cpu_s.max(1e-9) / 1e6
@@ -140,8 +145,7 @@ pub(crate) fn laps(
     loop {
         let start = thread_cpu_s();
         let messages = lap()?;
-        timed.cpu_s += thread_cpu_s() - start;
-        timed.messages += messages;
+        timed.add(messages, thread_cpu_s() - start);
         let enough = match amount {
             Amount::Seconds(seconds) => timed.cpu_s >= seconds,
             Amount::Messages(count) => timed.messages >= count,

@@ -17,10 +17,12 @@ use std::time::Instant;
 use core_affinity::CoreId;
 use hdrhistogram::Histogram;
 use ringmain_ring::{Consumer, Doorbell, Downstream, Item, Producer, Span, Upstream, edge, ring};
-use ringmain_slab::{Budget, Scratch, Slab};
+use ringmain_slab::{Budget, RowRef, Scratch, Slab};
 
 use super::Round;
-use crate::measure::{Env, Spin, Wrong, mix, pin, verify};
+use crate::measure::{
+    Amount, Env, Spin, Timed, Wrong, laps, mix, on_core, pin, thread_cpu_s, verify,
+};
 use crate::report::Figure;
 
 const TARGET_M_PER_S: f64 = 100.0;
@@ -46,6 +48,11 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
             let figure = Figure::rate(name, rows as f64 / seconds / 1e6);
             figures.push(figure.at_least(TARGET_M_PER_S).proof(rows, hash));
             figures.push(round_trip(cores, &format!("  round trip, {kib} KiB"))?);
+            let sides = on_core(Some(cores[0]), || sides(kib << 10, env.amount))?;
+            for (side, name) in sides.into_iter().zip(["producer", "consumer"]) {
+                let name = format!("  {name} alone, by CPU time, {kib} KiB");
+                figures.push(Figure::rate(name, side.rate()).at_least(TARGET_M_PER_S));
+            }
         }
         Ok(figures)
     }))
@@ -99,6 +106,35 @@ fn stream(cores: [CoreId; 2], slab_bytes: usize, rows: u64) -> Result<(f64, u64)
     Ok((seconds, mix(count, sum)))
 }
 
+/// What either end costs when it never waits and its slabs are warm: one thread
+/// is producer and consumer in turn. The slower one bounds the rate of two.
+fn sides(slab_bytes: usize, amount: Amount) -> Result<[Timed; 2], Wrong> {
+    let (mut up, mut down) = slabs_edge(slab_bytes);
+    let mut scratch = Scratch::default();
+    let (mut next, mut sum) = (0, 0);
+    let [mut producer, mut consumer] = [Timed::default(); 2];
+    laps(amount, || {
+        let (first, start) = (next, thread_cpu_s());
+        while let Some(mut slab) = up.take_empty(0) {
+            let before = next;
+            next = fill(&mut slab, &mut scratch, before, u64::MAX);
+            up.send(slab, 0, Span::new(before + 1, next));
+        }
+        let sent = thread_cpu_s();
+        while let Some(Item::Slab { mut slab, .. }) = down.recv() {
+            sum += read(&slab);
+            slab.clear();
+            down.give_back(slab);
+            down.ack(down.received());
+        }
+        producer.add(next - first, sent - start);
+        consumer.add(next - first, thread_cpu_s() - sent);
+        Ok(next - first)
+    })?;
+    verify("sum of all numbers", sum, (next - 1) * next / 2 + next * 100)?;
+    Ok([producer, consumer])
+}
+
 fn produce(mut up: Upstream<Slab>, rows: u64) {
     let mut scratch = Scratch::default();
     let mut spin = Spin::default();
@@ -110,16 +146,28 @@ fn produce(mut up: Upstream<Slab>, rows: u64) {
         };
         spin.found();
         let first = next;
-        while next < rows && slab.room() >= 128 {
-            row(&mut slab, &mut scratch, next, 0);
-            next += 1;
-        }
+        next = fill(&mut slab, &mut scratch, first, rows);
         up.send(slab, 0, Span::new(first + 1, next));
     }
     // What is sent stays received only while the edge is whole.
     while up.in_flight() > 0 {
         spin.wait();
     }
+}
+
+/// Builds rows from number `next` on, as many as fit; the number after them.
+fn fill(slab: &mut Slab, scratch: &mut Scratch, mut next: u64, end: u64) -> u64 {
+    while next < end && slab.room() >= 128 {
+        row(slab, scratch, next, 0);
+        next += 1;
+    }
+    next
+}
+
+/// The sum of two fields of all rows.
+fn read(slab: &Slab) -> u64 {
+    let number = |row: RowRef<'_>, slot| row.number(slot).unwrap_or(0.0) as u64;
+    slab.rows().map(|row| number(row, SEQUENCE) + number(row, RPM)).sum()
 }
 
 fn row(slab: &mut Slab, scratch: &mut Scratch, number: u64, ts: i64) {
@@ -145,10 +193,7 @@ fn consume(mut down: Downstream<Slab>, warm_up: u64) -> (f64, u64, u64) {
         };
         spin.found();
         let before = count;
-        for row in slab.rows() {
-            let number = row.number(SEQUENCE).unwrap_or(0.0) as u64;
-            sum += number + row.number(RPM).unwrap_or(0.0) as u64;
-        }
+        sum += read(&slab);
         count += slab.len() as u64;
         if before < warm_up && count >= warm_up {
             start = Instant::now();

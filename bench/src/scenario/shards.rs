@@ -4,7 +4,11 @@
 //! The generator divides its numbers between the shards, so with two of them
 //! half of all messages cross over. Verified: the counts, and the sum of the
 //! sequence numbers in all files together. The ratio means nothing when others
-//! use the cores; "cores had" says how much of them the daemon got.
+//! use the cores; "cores had" says how much of them the daemon got, and "by CPU
+//! time" what the ratio would be with both cores for itself.
+//!
+//! The kernel's threads that carry out writes may use the second core already
+//! with one shard, which makes the measured ratio smaller.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +33,7 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
         let (two, two_hash) = run(env, count, "0,1")?;
         verify("what two shards wrote, against one", two_hash, hash)?;
         let rate = |ended: &Ended| count as f64 / ended.summary.seconds / 1e6;
+        let undisturbed = 2.0 * one.cpu_s / two.cpu_s;
         let had = |ended: &Ended| 100.0 * ended.cpu_s / ended.wall_s;
         Ok(vec![
             Figure::rate("one shard", rate(&one)).proof(count, hash),
@@ -36,7 +41,7 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
             Figure::new("  two / one", rate(&two) / rate(&one), "x").at_least(TARGET_RATIO),
             Figure::new("  cores had by one shard", had(&one), "%"),
             Figure::new("  cores had by two shards", had(&two), "%"),
-            Figure::new("  CPU time of two / of one", two.cpu_s / one.cpu_s, "x"),
+            Figure::new("  two / one, by CPU time", undisturbed, "x").at_least(TARGET_RATIO),
         ])
     }))
 }
