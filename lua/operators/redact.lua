@@ -70,15 +70,19 @@ local KINDS = {
   },
 }
 
-local function search(text, config)
-  for i = 1, #config.find do
-    local kind = config.find[i]
-    local how = KINDS[kind]
-    if how.mark == nil or text:find(how.mark, 1, true) then
-      local with = ((config.replace or "[%s]"):gsub("%%s", kind))
-      text = text:gsub(how.pattern, function(found)
-        if how.is == nil or how.is(found) then return with end
-      end)
+-- What the replacement looks at: one function for all, instead of a new one
+-- for each text.
+local is, with
+local function replacement(found)
+  if is == nil or is(found) then return with end
+end
+
+local function search(text, rules)
+  for i = 1, #rules.find do
+    local rule = rules.find[i]
+    if rule.mark == nil or text:find(rule.mark, 1, true) then
+      is, with = rule.is, rule.with
+      text = text:gsub(rule.pattern, replacement)
     end
   end
   return text
@@ -98,46 +102,67 @@ local function mask(value, config)
   return (config.with or "*"):rep(hidden) .. text:sub(from)
 end
 
-local M = { version = 1 }
-
-function M.init(ctx)
+-- The settings as lists that are always there.
+local function prepare(config)
+  local rules = { find = {}, within = config.within }
   for _, name in ipairs({ "remove", "mask", "find", "within" }) do
-    local list = ctx.config[name]
+    local list = config[name]
     if list ~= nil and type(list) ~= "table" then error("config." .. name .. " is a list", 0) end
   end
-  for _, kind in ipairs(ctx.config.find or {}) do
-    if KINDS[kind] == nil then error("config.find does not know '" .. tostring(kind) .. "'", 0) end
+  rules.remove, rules.mask = config.remove or {}, config.mask or {}
+  for i, kind in ipairs(config.find or {}) do
+    local how = KINDS[kind]
+    if how == nil then error("config.find does not know '" .. tostring(kind) .. "'", 0) end
+    local text = ((config.replace or "[%s]"):gsub("%%s", kind))
+    rules.find[i] = { pattern = how.pattern, mark = how.mark, is = how.is, with = text }
   end
+  return rules
+end
+
+local M = { version = 1 }
+local rules
+
+-- Only to find mistakes when the script is loaded; rules are no state.
+function M.init(ctx)
+  prepare(ctx.config)
   return {}
 end
 
+local function within(msg)
+  for i = 1, #rules.within do
+    local name = rules.within[i]
+    local value = msg[name]
+    if type(value) == "string" then msg[name] = search(value, rules) end
+  end
+  return msg
+end
+
 function M.process(msg, _, ctx)
-  local config = ctx.config
-  for _, name in ipairs(config.remove or {}) do msg[name] = nil end
-  for _, name in ipairs(config.mask or {}) do
+  rules = rules or prepare(ctx.config)
+  for i = 1, #rules.remove do msg[rules.remove[i]] = nil end
+  for i = 1, #rules.mask do
+    local name = rules.mask[i]
     local value = msg[name]
     if type(value) == "table" then
       msg[name] = nil
     elseif value ~= nil then
-      msg[name] = mask(value, config)
+      msg[name] = mask(value, ctx.config)
     end
   end
-  if config.find == nil then return msg end
-  local changed = {}
-  if config.within then
-    for _, name in ipairs(config.within) do
-      local value = msg[name]
-      if type(value) == "string" then changed[name] = search(value, config) end
-    end
-  else
-    for name, value in msg:fields() do
-      if type(value) == "string" then
-        local after = search(value, config)
-        if after ~= value then changed[name] = after end
+  if #rules.find == 0 then return msg end
+  if rules.within then return within(msg) end
+  -- Written when all has been read.
+  local names, texts, n = {}, {}, 0
+  for name, value in msg:fields() do
+    if type(value) == "string" then
+      local after = search(value, rules)
+      if after ~= value then
+        n = n + 1
+        names[n], texts[n] = name, after
       end
     end
   end
-  for name, after in pairs(changed) do msg[name] = after end
+  for i = 1, n do msg[names[i]] = texts[i] end
   return msg
 end
 

@@ -40,7 +40,7 @@ fn without_times(xml: &str) -> String {
 #[test]
 fn every_kind_of_expectation_passes() {
     let report = run("tests/flow_test/passing.toml", None);
-    assert_eq!((report.passed(), report.failed()), (10, 0), "\n{report}");
+    assert_eq!((report.passed(), report.failed()), (11, 0), "\n{report}");
 }
 
 #[test]
@@ -69,14 +69,16 @@ fn what_is_wrong_with_tests_refuses_the_flow() {
 #[test]
 fn a_filter_chooses_by_flow_and_by_name() {
     let chosen = |text| run("tests/flow_test/passing.toml", Some(text)).passed();
-    assert_eq!((chosen("passing"), chosen("24 hours"), chosen("nowhere")), (10, 1, 0));
+    assert_eq!((chosen("passing"), chosen("24 hours"), chosen("nowhere")), (11, 1, 0));
 }
 
 #[test]
 fn flows_that_could_not_run_together_are_tested_together() {
     // The same file twice: the same name, the same socket.
     let paths = ["tests/flow_test/passing.toml"; 2].map(PathBuf::from);
-    assert_eq!(test(&paths, None).unwrap().passed(), 20);
+    assert_eq!(test(&paths, None).unwrap().passed(), 22);
+    let none = run("tests/flow_test/passing.toml", Some("nowhere"));
+    assert_eq!(none.warnings, "warning: no test was run: the filter leaves none\n");
     assert!(test(&[], None).is_err());
     assert!(test(&[PathBuf::from("tests/nowhere.toml")], None).is_err());
 }

@@ -247,3 +247,75 @@ impl Lines {
         self.lines
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message() -> impl Strategy<Value = Message> {
+        let datum = prop_oneof![
+            Just(Datum::Null),
+            (0..3i64).prop_map(Datum::Int),
+            (0..3u8).prop_map(|v| Datum::Float(f64::from(v))),
+            "[ab]{0,2}".prop_map(Datum::Str),
+        ];
+        let datum = datum.prop_recursive(2, 8, 3, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Datum::List),
+                prop::collection::vec(("[xyz]", inner), 0..3).prop_map(|list| {
+                    let mut message = Message::default();
+                    list.into_iter().for_each(|(name, value)| message.set(&name, value));
+                    Datum::Map(message)
+                }),
+            ]
+        });
+        prop::collection::vec(("[xyz]", datum), 0..4).prop_map(|list| {
+            let mut message = Message::default();
+            list.into_iter().for_each(|(name, value)| message.set(&name, value));
+            message
+        })
+    }
+
+    fn messages() -> impl Strategy<Value = Vec<Message>> {
+        prop::collection::vec(message(), 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn exact_is_satisfied_by_equal_messages_only(a in messages(), b in messages()) {
+            prop_assert_eq!(exact(&a, &b).is_none(), a == b);
+            prop_assert!(exact(&a, &a).is_none());
+        }
+
+        #[test]
+        fn messages_are_equal_when_there_is_no_difference(a in message(), b in message()) {
+            prop_assert_eq!(differences(&a, &b, true).is_empty(), a == b);
+        }
+
+        #[test]
+        fn contains_finds_what_is_there(
+            list in messages(), keep in prop::collection::vec(any::<bool>(), 24)
+        ) {
+            // Some fields of some messages, in the opposite order.
+            let mut keep = keep.into_iter();
+            let part = |message: &Message| {
+                let fields = message.0.iter().filter(|_| keep.next().unwrap_or(true));
+                Message(fields.cloned().collect())
+            };
+            let some: Vec<Message> = list.iter().rev().map(part).collect();
+            prop_assert!(contains(&some, &list).is_none());
+            prop_assert!(contains(&[some.as_slice(), &[Message::default()]].concat(), &list).is_some());
+        }
+
+        #[test]
+        fn what_differs_is_all_there_is(a in messages(), b in messages()) {
+            let pairs = alignment(&a, &b);
+            let (last, equal) = pairs.split_last().expect("the ends are always there");
+            prop_assert_eq!(*last, (a.len(), b.len()));
+            prop_assert!(equal.iter().all(|(e, g)| a[*e] == b[*g]));
+            prop_assert!(pairs.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1));
+        }
+    }
+}

@@ -42,7 +42,8 @@ fn case(out: &mut String, flow: &str, file: &str, case: &TestCase) {
         out.push_str("/>\n");
         return;
     };
-    let message = escaped(&format!("{}: {}", first.place, first.message));
+    // In an attribute a line break would be read as a space.
+    let message = escaped(&format!("{}: {}", first.place, first.message)).replace('\n', "&#10;");
     let text = escaped(&report::lines(case).join("\n"));
     let _ =
         writeln!(out, ">\n      <failure message=\"{message}\">{text}</failure>\n    </testcase>");

@@ -116,6 +116,10 @@ pub fn test(paths: &[PathBuf], filter: Option<&str>) -> Result<TestReport, Vec<D
         let suites = plan.flows.iter().map(|flow| suite(plan, flow, filter));
         report.suites.extend(suites.filter(|suite| !suite.cases.is_empty()));
     }
+    if report.cases().next().is_none() {
+        let why = if filter.is_some() { "the filter leaves none" } else { "there are none" };
+        report.warnings.push_str(&format!("warning: no test was run: {why}\n"));
+    }
     Ok(report)
 }
 

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use ringmain_config::{
-    FlowPlan, Input, Plan, TestCheck, TestExpect, TestInsert, TestPayload, TestPlan, TestStep,
+    FlowPlan, Input, LuaSource, OperatorKind, Plan, TestCheck, TestExpect, TestInsert, TestPayload,
+    TestPlan, TestStep,
 };
 use ringmain_shard::{BenchError, Datum, Message, TestBench};
 
@@ -25,7 +26,7 @@ pub(super) fn run(plan: &Plan, flow: &FlowPlan, test: &TestPlan) -> (Vec<Failure
     failures.extend(timers.into_iter().map(|line| Failure {
         place: place(plan, test.name.span),
         message: "a timer failed".to_owned(),
-        details: vec![line],
+        details: vec![timer(plan, flow, line)],
     }));
     if failures.is_empty() {
         return (failures, Vec::new());
@@ -88,14 +89,14 @@ fn steps(plan: &Plan, flow: &FlowPlan, test: &TestPlan) -> (Vec<Failure>, Vec<St
                 "{} refused, and the test expects nothing at '{DEAD_LETTERS}'",
                 was(letters.len())
             ),
-            details: refused(letters),
+            details: refused(plan, flow, letters),
         });
     }
     let mut notes = Vec::new();
     if !failures.is_empty() {
         if looked && !letters.is_empty() {
             notes.push("refused:".to_owned());
-            notes.extend(refused(letters).into_iter().map(|line| format!("  {line}")));
+            notes.extend(refused(plan, flow, letters).into_iter().map(|line| format!("  {line}")));
         }
         notes.push(format!("passed through: {}", counts(&bench)));
     }
@@ -151,7 +152,7 @@ fn unmet(plan: &Plan, expect: &TestExpect, name: &str, got: &[Message]) -> Vec<F
 }
 
 /// Dead letters as sentences, each with what was refused below it.
-fn refused(letters: &[Message]) -> Vec<String> {
+fn refused(plan: &Plan, flow: &FlowPlan, letters: &[Message]) -> Vec<String> {
     let text = |letter: &Message, field: &str| match letter.get(field) {
         Some(Datum::Str(text)) => text.clone(),
         Some(value) => value.to_string(),
@@ -161,7 +162,8 @@ fn refused(letters: &[Message]) -> Vec<String> {
     for letter in letters.iter().take(LOG_MAX) {
         let [component, reason, detail] =
             ["component", "reason", "detail"].map(|field| text(letter, field));
-        lines.push(format!("{component}: {reason}: {detail}"));
+        let at = script_line(plan, flow, &component, &detail);
+        lines.push(format!("{component}: {reason}: {detail}{at}"));
         let what = letter.get("message").or_else(|| letter.get("raw"));
         lines.extend(what.map(|what| format!("  {what}")));
     }
@@ -169,6 +171,33 @@ fn refused(letters: &[Message]) -> Vec<String> {
         lines.push(format!("... and {} more", letters.len() - LOG_MAX));
     }
     lines
+}
+
+/// What a timer logged, with its place.
+fn timer(plan: &Plan, flow: &FlowPlan, line: String) -> String {
+    let Some((component, detail)) = line.split_once(TIMER_FAILED) else { return line };
+    let at = script_line(plan, flow, component, detail);
+    line + &at
+}
+
+/// Where in the flow's file the line of an inline script stands. An error names
+/// the line within the script, as it does where scripts are files.
+fn script_line(plan: &Plan, flow: &FlowPlan, component: &str, detail: &str) -> String {
+    let code = flow.operator(component).and_then(|operator| match &operator.kind {
+        OperatorKind::Lua(lua) => match &lua.source {
+            LuaSource::Inline(code) => Some(code),
+            LuaSource::Script(_) => None,
+        },
+        _ => None,
+    });
+    let line = detail.strip_prefix(component).and_then(|rest| rest.strip_prefix(':'));
+    let line = line.and_then(|rest| rest.split_once(':')?.0.parse::<usize>().ok());
+    match (code, line) {
+        (Some(code), Some(line)) => {
+            format!(" ({})", place(plan, plan.sources.line_inside(code, line)))
+        }
+        _ => String::new(),
+    }
 }
 
 fn was(count: usize) -> String {

@@ -31,7 +31,7 @@ const BUDGET_BYTES: u64 = 256 << 20;
 
 /// Batches and messages that one insert or one timer may send round cycles.
 const ROUNDS_MAX: usize = 10_000;
-const ROUND_ROWS_MAX: usize = 1_000_000;
+const ROUND_ROWS_MAX: usize = 100_000;
 
 /// Timers that one advance may fire: 24 hours of a timer every 10 ms.
 const TIMERS_MAX: usize = 8_640_000;
