@@ -1,11 +1,14 @@
 //! Messages as they stand in tests, JSON or tables, as values.
 
+use std::fmt;
+
 use ringmain_config::{
     Diagnostic, Diagnostics, FlowPlan, OperatorKind, OperatorPlan, Spanned, Table, TestCheck,
     TestMessage, TestPayload, TestStep, Value,
 };
 use ringmain_shard::{Datum, Message, compile};
 use ringmain_slab::SharedSchema;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// Finds what is wrong with the messages and conditions of a flow's tests.
 pub(crate) fn check(flow: &FlowPlan, found: &mut Diagnostics) {
@@ -65,8 +68,8 @@ fn check_expected(check: &TestCheck, found: &mut Diagnostics) {
 }
 
 fn check_json(text: &Spanned<String>, found: &mut Diagnostics) {
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(serde_json::Value::Object(_)) => {}
+    match serde_json::from_str(text) {
+        Ok(Json(Datum::Map(_))) => {}
         Ok(_) => found.push(
             Diagnostic::error(text.span, "a message is a JSON object")
                 .help("write '{\"field\": value}', or a table: { field = value }"),
@@ -98,8 +101,8 @@ pub(super) fn message(written: &TestMessage) -> Message {
 
 /// A message from JSON.
 pub(super) fn json(text: &str) -> Message {
-    match serde_json::from_str(text).map(from_json) {
-        Ok(Datum::Map(message)) => message,
+    match serde_json::from_str(text) {
+        Ok(Json(Datum::Map(message))) => message,
         _ => unreachable!("`check` accepts JSON objects only"),
     }
 }
@@ -121,19 +124,61 @@ fn from_toml(value: &Value) -> Datum {
     }
 }
 
-fn from_json(value: serde_json::Value) -> Datum {
-    match value {
-        serde_json::Value::Null => Datum::Null,
-        serde_json::Value::Bool(v) => Datum::Bool(v),
-        serde_json::Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(v), _) => Datum::Int(v),
-            (None, Some(v)) if number.is_f64() => Datum::Float(v),
-            _ => Datum::Number(number.to_string()),
-        },
-        serde_json::Value::String(text) => Datum::Str(text),
-        serde_json::Value::Array(items) => Datum::List(items.into_iter().map(from_json).collect()),
-        serde_json::Value::Object(map) => {
-            Datum::Map(Message(map.into_iter().map(|(name, v)| (name, from_json(v))).collect()))
+/// JSON with its fields in the order in which they are written.
+struct Json(Datum);
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor).map(Json)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Datum;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Datum, E> {
+        Ok(Datum::Null)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Datum, E> {
+        Ok(Datum::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Datum, E> {
+        Ok(Datum::Int(v))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Datum, E> {
+        Ok(i64::try_from(v).map_or_else(|_| Datum::Number(v.to_string()), Datum::Int))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Datum, E> {
+        Ok(Datum::Float(v))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Datum, E> {
+        Ok(Datum::Str(v.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Datum, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Json(item)) = list.next_element()? {
+            items.push(item);
         }
+        Ok(Datum::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Datum, A::Error> {
+        let mut message = Message::default();
+        while let Some((name, Json(value))) = map.next_entry::<String, Json>()? {
+            message.set(&name, value);
+        }
+        Ok(Datum::Map(message))
     }
 }

@@ -51,9 +51,9 @@ impl Message {
 
     pub(super) fn of(row: RowRef<'_>, names: &Schema) -> Self {
         let mut message = Self::default();
-        for (slot, name) in (0..row.slots()).zip(names.names()) {
+        for slot in names.in_order() {
             let value = row.get(slot);
-            if !matches!(value, ValueRef::Absent) {
+            if let (Some(name), false) = (names.name(slot), matches!(value, ValueRef::Absent)) {
                 message.set(name, Datum::of(value));
             }
         }
@@ -65,7 +65,7 @@ impl Message {
 
     /// Appends the message as a row.
     pub(super) fn push(&self, slab: &mut Slab, schema: &SharedSchema, ts: i64) -> Result<(), Full> {
-        let slots: Vec<_> = self.0.iter().map(|(name, _)| schema.intern(name).ok()).collect();
+        let slots: Vec<_> = self.0.iter().map(|(name, _)| schema.arrive(name).ok()).collect();
         let rest = slots.contains(&None);
         let version = schema.snapshot().version();
         let slot_count = if rest { REST_SLOT + 1 } else { version };
