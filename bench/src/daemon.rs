@@ -21,8 +21,8 @@ use wait4::Wait4;
 use crate::measure::{Env, Wrong, verify};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(5);
-/// How long the daemon may take to listen.
-const START_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the daemon may take to listen, or to read what it was sent.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// `ringmain` in the folder of this program, or in the one above (tests run
 /// from `deps`).
@@ -195,16 +195,27 @@ pub(crate) fn connect(port: u16) -> Result<TcpStream, Wrong> {
 
 /// Waits until a UDP port is bound.
 pub(crate) fn udp_is_bound(port: u16) -> Result<(), Wrong> {
-    let entry = format!(":{port:04X} ");
-    let bound = || {
-        let table = fs::read_to_string("/proc/net/udp").ok()?;
-        table.contains(&entry).then_some(())
-    };
-    poll("the daemon does not bind", bound)
+    poll("the daemon does not bind", || udp_queue(port).map(drop))
+}
+
+/// Waits until everything that a UDP port has received is read.
+pub(crate) fn udp_is_read(port: u16) -> Result<(), Wrong> {
+    poll("the daemon does not read", || udp_queue(port).filter(|queue| *queue == 0).map(drop))
+}
+
+/// Bytes that wait at a UDP port, if it is bound.
+fn udp_queue(port: u16) -> Option<u64> {
+    let table = fs::read_to_string("/proc/net/udp").ok()?;
+    let entry = format!(":{port:04X}");
+    // `sl local_address rem_address st tx_queue:rx_queue ...`
+    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|line| line.get(1).is_some_and(|local| local.ends_with(&entry)))?;
+    let queues = line.get(4)?;
+    u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()
 }
 
 fn poll<T>(wrong: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, Wrong> {
-    let until = Instant::now() + START_DEADLINE;
+    let until = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
             return Ok(found);

@@ -24,8 +24,10 @@ const GUESS_PER_S: f64 = 4e6;
 const BLOCK_LINES: u64 = 131_072;
 const WRITE_BYTES: usize = 256 << 10;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// Without a new line for so long, nothing comes any more.
-const QUIET: Duration = Duration::from_millis(500);
+/// Without growth for so long, it is worth counting the lines.
+const QUIET: Duration = Duration::from_millis(100);
+/// Without growth for so long, nothing comes any more.
+const SILENT: Duration = Duration::from_secs(10);
 
 pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
     env.ringmain()?;
@@ -67,7 +69,7 @@ fn round(env: &Env, input: &Input) -> Result<Vec<Figure>, Wrong> {
         Ok(())
     });
     sent.map_err(Wrong::fail)?;
-    let seconds = start.elapsed().max(last_growth(&output, start)).as_secs_f64();
+    let seconds = start.elapsed().max(last_growth(&output, input.must.rows, start)).as_secs_f64();
     drop(stream);
     daemon.stop()?;
     let ended = daemon.end()?;
@@ -87,13 +89,20 @@ fn round(env: &Env, input: &Input) -> Result<Vec<Figure>, Wrong> {
     ])
 }
 
-/// When the file grew last, after `start`.
-fn last_growth(path: &Path, start: Instant) -> Duration {
+/// When the file grew to so many lines, after `start`; or when it stopped to
+/// grow, too short.
+fn last_growth(path: &Path, rows: u64, start: Instant) -> Duration {
     let mut last = (0, Instant::now());
-    while last.1.elapsed() < QUIET {
+    let mut counted = false;
+    while last.1.elapsed() < SILENT {
         let len = fs::metadata(path).map_or(0, |meta| meta.len());
         if len != last.0 {
-            last = (len, Instant::now());
+            (last, counted) = ((len, Instant::now()), false);
+        } else if !counted && last.1.elapsed() > QUIET {
+            if tally(path).is_ok_and(|tally| tally.rows == rows) {
+                break;
+            }
+            counted = true;
         }
         thread::sleep(LOOK_EVERY);
     }

@@ -8,13 +8,12 @@
 //! refused nothing.
 
 use std::net::UdpSocket;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
 use super::Round;
-use crate::daemon::{Daemon, free_udp_port, udp_is_bound};
+use crate::daemon::{Daemon, free_udp_port, udp_is_bound, udp_is_read};
 use crate::measure::{Amount, Env, Wrong, mix, on_core, verify};
 use crate::report::Figure;
 
@@ -25,8 +24,6 @@ const SEGMENTS: usize = 64;
 /// It takes longer than the time given, so that the buffer's content matters
 /// less.
 const SHARE: f64 = 2.0;
-/// For what is on its way when the sender ends.
-const SETTLE: Duration = Duration::from_millis(200);
 
 pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
     env.ringmain()?;
@@ -48,7 +45,7 @@ inputs = [\"in\"]
         udp_is_bound(port)?;
         let core = env.cores.last().copied();
         let (sent, seconds) = on_core(core, || send(port, env.amount)).map_err(Wrong::fail)?;
-        thread::sleep(SETTLE);
+        udp_is_read(port)?;
         daemon.stop()?;
         let ended = daemon.end()?;
         let (source, sink) = (ended.summary.of("in")?, ended.summary.of("out")?);
