@@ -26,6 +26,7 @@ mod expression;
 mod host;
 mod operator;
 mod pattern;
+mod quarantine;
 mod sandbox;
 mod scope;
 mod script;

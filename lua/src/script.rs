@@ -41,6 +41,7 @@ use ringmain_slab::{SharedSchema, Slab};
 
 use crate::error::CompileError;
 use crate::host::{Call, Counters, Host, Limits};
+use crate::quarantine::Quarantine;
 use crate::writes::written;
 
 /// A value of the flow's file, for `ctx.config`.
@@ -88,6 +89,7 @@ pub struct Script {
     current: Loaded,
     /// When the timer is due; 0 until the first look at the clock.
     due_us: u64,
+    quarantine: Quarantine,
 }
 
 /// One version of a script and the state it works on.
@@ -125,6 +127,7 @@ pub fn script(
         log: options.log.clone(),
         current,
         due_us: 0,
+        quarantine: Quarantine::new(options.limits.kills),
     }))
 }
 
@@ -240,6 +243,7 @@ impl Script {
             self.due_us = 0;
         }
         self.current = loaded;
+        self.quarantine.reset();
         intern(&self.schema, source);
         Ok(())
     }
@@ -268,15 +272,29 @@ impl Operator for Script {
     }
 
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
+        if self.quarantine.is_closed() {
+            return refuse_all(slab, cx, &self.quarantine.why());
+        }
+        let stops = self.host.counters().kills;
         self.host.process(slab, cx, &|error, text| text.push_str(error));
+        let stops = self.host.counters().kills - stops;
+        if stops > 0 {
+            self.quarantine.note(stops, cx.now.mono_us);
+        }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.quarantine.is_closed().then(|| self.quarantine.why())
     }
 
     fn timer_at_us(&self) -> Option<u64> {
-        self.current.period.map(|_| self.due_us)
+        self.current.period.filter(|_| !self.quarantine.is_closed()).map(|_| self.due_us)
     }
 
     fn on_timer(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
-        let Some(period) = self.current.period else { return };
+        let Some(period) = self.current.period.filter(|_| !self.quarantine.is_closed()) else {
+            return;
+        };
         let period_us = period.as_micros() as u64;
         let now_us = cx.now.mono_us;
         if self.due_us != 0 && self.due_us <= now_us {
@@ -290,4 +308,11 @@ impl Operator for Script {
         let next = self.due_us + period_us;
         self.due_us = if next > now_us && self.due_us != 0 { next } else { now_us + period_us };
     }
+}
+
+fn refuse_all(slab: &mut Slab, cx: &mut Context<'_>, why: &str) {
+    for row in slab.rows() {
+        cx.refuse.refuse(row, Reason::Limit, why);
+    }
+    slab.clear();
 }

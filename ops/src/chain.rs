@@ -129,6 +129,11 @@ impl Chain {
         self.places[at].node.operator.reload(code, chunk)
     }
 
+    /// What is wrong with each operator, by component; nothing is `None`.
+    pub fn troubles(&self) -> impl Iterator<Item = (usize, Option<String>)> {
+        self.places.iter().map(|place| (place.node.component, place.node.operator.trouble()))
+    }
+
     /// When the next timer is due, on the monotonic clock in microseconds.
     #[must_use]
     pub fn timer_at_us(&self) -> Option<u64> {

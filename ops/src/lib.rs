@@ -59,6 +59,11 @@ pub trait Operator {
         Err(format!("{chunk}: this operator is not made of a script"))
     }
 
+    /// Why it refuses everything, if it does; people are told.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// When `on_timer` wants to be called, on the monotonic clock in
     /// microseconds.
     fn timer_at_us(&self) -> Option<u64> {

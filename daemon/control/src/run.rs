@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringmain_base::Clock;
 use ringmain_connectors::Health;
+use ringmain_metrics::Role;
 use ringmain_runtime::signals::{Signal, Signals};
 use ringmain_runtime::{IoKind, RuntimeError, ShardFailure, Stall, Supervisor, SupervisorOptions};
 use ringmain_shard::Phase;
@@ -188,12 +189,16 @@ impl<'a> Watch<'a> {
         false
     }
 
-    /// A connector that will not come back by itself, by flow and name.
+    /// A connector that will not come back by itself, by flow and name. An
+    /// operator that has failed takes nothing with it: its input becomes dead
+    /// letters, and a new version heals it.
     fn given_up(&self) -> Option<String> {
         self.running.flows.iter().find_map(|flow| {
-            let failed = |health: &Health| matches!(health, Health::Failed(_));
-            let at = flow.control.health().iter().position(failed)?;
-            Some(format!("{}.{}", flow.name, flow.control.components[at]))
+            let components = flow.metrics.components.iter().zip(flow.control.health());
+            let mut failed = components.filter(|((_, role), health)| {
+                *role != Role::Operator && matches!(health, Health::Failed(_))
+            });
+            failed.next().map(|((name, _), _)| format!("{}.{name}", flow.name))
         })
     }
 

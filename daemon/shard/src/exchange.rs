@@ -94,8 +94,10 @@ struct Open {
 /// The exchange behind one source on one shard.
 pub(crate) struct Exchange {
     keys: Keys,
-    me: usize,
-    shards: u64,
+    me: u16,
+    /// By partition: the shard that it is pinned to. A look-up costs less
+    /// than the division by the number of shards.
+    owners: Box<[u16]>,
     /// By target shard; none for this one.
     lanes: Vec<Option<Lane>>,
     linger_us: u64,
@@ -110,8 +112,9 @@ impl Exchange {
     ) -> Self {
         let lane = |upstream| Lane { upstream, open: None, stuck: false, drained: false };
         let shards = lanes.len() as u64;
+        let owners = (0..keys.count).map(|partition| (partition % shards) as u16).collect();
         let lanes = lanes.into_iter().map(|upstream| upstream.map(lane)).collect();
-        Self { keys, me, shards, lanes, linger_us }
+        Self { keys, me: me as u16, owners, lanes, linger_us }
     }
 
     /// Copies the rows for other shards out of `slab`, number `number` of
@@ -122,10 +125,10 @@ impl Exchange {
         for lane in self.lanes.iter_mut().flatten() {
             lane.stuck = false;
         }
-        let (keys, lanes, shards) = (&self.keys, &mut self.lanes, self.shards);
+        let (keys, lanes, owners) = (&self.keys, &mut self.lanes, &self.owners);
         slab.retain(|row| {
-            let target = (keys.partition(row) % shards) as usize;
-            let Some(lane) = &mut lanes[target] else { return true };
+            let target = owners[keys.partition(row) as usize];
+            let Some(lane) = &mut lanes[usize::from(target)] else { return true };
             if !lane.stuck && lane.push(row, inlet, number, now) {
                 return false;
             }
@@ -139,10 +142,10 @@ impl Exchange {
     /// Of a batch after [`Exchange::scatter`]: moves the rows for this shard to
     /// `mine`. What there is no memory for stays, with all rows behind it.
     pub(crate) fn take_mine(&self, slab: &mut Slab, mine: &mut Slab) {
-        let (keys, shards, me) = (&self.keys, self.shards, self.me);
+        let (keys, owners, me) = (&self.keys, &self.owners, self.me);
         let mut full = false;
         slab.retain(|row| {
-            if full || (keys.partition(row) % shards) as usize != me {
+            if full || owners[keys.partition(row) as usize] != me {
                 return true;
             }
             let fits = mine.reserve(row.image_bound()).is_ok() && mine.push_copy(row).is_ok();

@@ -148,11 +148,13 @@ impl FlowShard {
         lanes.fold(self.exits.pulse(), u64::wrapping_add).wrapping_add((waiting as u64) << 40)
     }
 
-    /// How its connectors are doing, by component.
+    /// How its components are doing.
     pub(crate) fn health(&self) -> impl Iterator<Item = (usize, Health)> {
         let sources = self.sources.iter().map(|s| (s.component, s.source.health()));
         let outlets = self.outlets.iter().chain(&self.dead_outlet);
-        sources.chain(outlets.map(|o| (o.component, o.health())))
+        let operators = self.chain.troubles();
+        let operators = operators.map(|(at, why)| (at, why.map_or(Health::Good, Health::Failed)));
+        sources.chain(operators).chain(outlets.map(|o| (o.component, o.health())))
     }
 
     fn stop(&mut self, io: &mut dyn Io, now: Now) {

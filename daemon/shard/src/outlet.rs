@@ -1,7 +1,9 @@
 //! A sink on a shard, with the queues that lead to it.
 //!
 //! Credit goes back when a slab's rows are in the sink's buffers, the ack when
-//! the sink says that they are accepted: two numbers, two moments.
+//! the sink says that they are accepted: two numbers, two moments. Rows count
+//! as gone out at the second, so that a run that was cut off does not claim
+//! what the other side never took.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -37,8 +39,9 @@ struct Current {
 /// What became of a slab that was taken out of a queue, in the order of the
 /// sink's slab ends.
 enum Pending {
-    /// The sink's next finished slab is this input's.
-    Pushed(usize),
+    /// The sink's next finished slab is this input's, and has so many rows
+    /// that it did not refuse.
+    Pushed { input: usize, rows: u64 },
     /// Discarded to make room: finished as soon as all before it are.
     Shed(usize),
 }
@@ -55,7 +58,18 @@ pub(crate) struct Outlet {
     /// Finished slabs of the sink that have been accounted for.
     finished: u64,
     flushed: bool,
+    refused: Refused,
     cells: Arc<[Cells]>,
+}
+
+/// Rows of the sink that it refused and that are still to be taken off the
+/// numbers of those that go out.
+#[derive(Default)]
+struct Refused {
+    /// Of the slab at hand.
+    now: u64,
+    /// Of slabs that it had taken.
+    late: u64,
 }
 
 impl Outlet {
@@ -77,6 +91,7 @@ impl Outlet {
             pending: VecDeque::new(),
             finished: 0,
             flushed: false,
+            refused: Refused::default(),
             cells,
         }
     }
@@ -121,10 +136,12 @@ impl Outlet {
                 break;
             }
             let input = current.input;
+            let refused = std::mem::take(&mut self.refused.now);
+            let rows = (current.slab.len() as u64).saturating_sub(refused);
             current.slab.clear();
             self.inputs[input].downstream.give_back(current.slab);
             self.sink.slab_end();
-            self.pending.push_back(Pending::Pushed(input));
+            self.pending.push_back(Pending::Pushed { input, rows });
         }
         work + self.account() + self.drain(io, dead, now)
     }
@@ -168,16 +185,10 @@ impl Outlet {
 
     /// Has the sink take rows from where it left off.
     fn push(&mut self, current: &mut Current, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) {
-        let cells = &self.cells[self.component];
-        let dead_before = cells.dead_total();
         let from = current.from;
         let slab = &current.slab;
-        let cells = self.cells.clone();
         let took = self.with(io, dead, now, |sink, cx| sink.push(slab, from, cx));
-        let cells = &cells[self.component];
-        let refused = cells.dead_total() - dead_before;
-        cells.rows_in.add(took as u64);
-        cells.rows_out.add((took as u64).saturating_sub(refused));
+        self.cells[self.component].rows_in.add(took as u64);
         current.from += took;
     }
 
@@ -207,9 +218,12 @@ impl Outlet {
         let mut work = 0;
         while let Some(front) = self.pending.front() {
             let input = match front {
-                Pending::Pushed(_) if self.finished == total => break,
-                Pending::Pushed(input) => {
+                Pending::Pushed { .. } if self.finished == total => break,
+                Pending::Pushed { input, rows } => {
                     self.finished += 1;
+                    let late = self.refused.late.min(*rows);
+                    self.refused.late -= late;
+                    self.cells[self.component].rows_out.add(*rows - late);
                     *input
                 }
                 Pending::Shed(input) => *input,
@@ -245,7 +259,8 @@ impl Outlet {
         call: impl FnOnce(&mut dyn Sink, &mut Cx<'_>) -> R,
     ) -> R {
         let cells = &self.cells[self.component];
-        let mut refusals = SinkRefusals { cells, dead, component: self.component, now };
+        let refused = &mut self.refused;
+        let mut refusals = SinkRefusals { cells, dead, refused, component: self.component, now };
         let mut bytes = 0;
         let mut cx = Cx { io, now, owner: self.owner, refusals: &mut refusals, bytes: &mut bytes };
         let result = call(&mut *self.sink, &mut cx);
@@ -259,17 +274,26 @@ impl Outlet {
 struct SinkRefusals<'a> {
     cells: &'a Cells,
     dead: &'a mut DeadLetters,
+    refused: &'a mut Refused,
     component: usize,
     now: Now,
 }
 
 impl Refusals for SinkRefusals<'_> {
     fn bytes(&mut self, reason: Reason, detail: &str, origin: &str, offset: u64, bytes: &[u8]) {
+        if reason == Reason::Truncated {
+            // A torn frame was found where the sink writes: it is none of the
+            // rows that the sink was given.
+            self.cells.rows_in.add(1);
+        } else {
+            self.refused.late += 1;
+        }
         self.cells.refuse(reason);
         self.dead.bytes(self.component, bytes, (origin, offset), reason, detail, self.now);
     }
 
     fn row(&mut self, reason: Reason, detail: &str, row: RowRef<'_>) {
+        self.refused.now += 1;
         self.cells.refuse(reason);
         self.dead.row(self.component, row, reason, detail, self.now);
     }
