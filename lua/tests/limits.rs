@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::{Outcome, run, slab_of};
 use ringmain_base::Reason;
 use ringmain_lua::{Limits, Script, ScriptOptions, script, self_test};
+use ringmain_ops::Operator;
 use ringmain_slab::Scalar::Int;
 use ringmain_slab::SharedSchema;
 
@@ -137,7 +138,13 @@ fn another_operator_of_the_thread_is_not_disturbed() {
         let out = run(&mut *good, &mut slab_of(&schema, &[&[("n", Int(n))]]), &schema);
         assert_eq!((out.rows, out.dead.len()), (vec![format!("n={}", n + 1)], 0));
     }
-    assert_eq!((good.counters().kills, bad.counters().kills), (0, 5));
+    // The rest was refused without a try: it is in quarantine.
+    assert_eq!((good.counters().kills, bad.counters().kills), (0, LIMITS.kills.into()));
+    assert!(good.trouble().is_none());
+    assert!(bad.trouble().unwrap().contains("in quarantine after 3 stops"));
+    bad.reload("return function(msg) return msg end", "x.lua").unwrap();
+    let out = run(&mut *bad, &mut slab_of(&schema, &[&[("n", Int(9))]]), &schema);
+    assert_eq!((out.rows, bad.trouble()), (vec!["n=9".to_owned()], None));
 }
 
 #[test]

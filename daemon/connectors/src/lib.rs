@@ -31,6 +31,7 @@ mod file_source;
 mod generator;
 mod lines;
 mod link;
+mod memory;
 mod offline;
 mod outbuf;
 mod outflow;
@@ -55,6 +56,7 @@ mod unix_sink;
 mod unix_source;
 
 pub use error::{ConnectorError, Fault};
+pub use memory::source_bytes;
 pub use offline::{OfflineSink, OfflineSource};
 pub use place::{Claims, Placement};
 

@@ -15,8 +15,8 @@ use ringmain_slab::Slab;
 use crate::decode::{Decoding, Origin};
 use crate::{ConnectorError, Cx, Pull};
 
-const BUFFERS: u16 = 32;
-const BUFFER_BYTES: u32 = 64 << 10;
+pub(crate) const BUFFERS: u16 = 32;
+pub(crate) const BUFFER_BYTES: u32 = 64 << 10;
 const RECEIVE_TAG: u32 = 0;
 /// Wait after receiving failed.
 const AGAIN_US: u64 = 100_000;

@@ -18,8 +18,8 @@ use crate::reader::{Front, Lane, Reader};
 use crate::streams::Streams;
 use crate::{ConnectorError, Cx, Health, Placement, Pull, Source};
 
-const BUFFERS: u16 = 4;
-const BUFFER_BYTES: u32 = 128 << 10;
+pub(crate) const BUFFERS: u16 = 4;
+pub(crate) const BUFFER_BYTES: u32 = 128 << 10;
 /// In its place on the command line.
 const NAME: &str = "stdin";
 

@@ -26,7 +26,12 @@ use crate::{ConnectorError, Cx, Pull};
 
 pub(crate) const BUFFERS: u16 = 32;
 pub(crate) const BUFFER_BYTES: u32 = 64 << 10;
-const CARRY_BYTES: usize = 32 << 20;
+const CARRY_BYTES: usize = 8 << 20;
+
+/// What all partial frames of one source may take.
+pub(crate) fn carry_limit_bytes(frame_bytes: usize) -> usize {
+    CARRY_BYTES.max(2 * frame_bytes)
+}
 
 pub(crate) struct Streams {
     decoding: Decoding,
@@ -64,7 +69,7 @@ enum End {
 
 impl Streams {
     pub(crate) fn new(decoding: Decoding, first_tag: u32) -> Self {
-        let carry_limit_bytes = CARRY_BYTES.max(2 * decoding.frame_bytes() as usize);
+        let carry_limit_bytes = carry_limit_bytes(decoding.frame_bytes() as usize);
         Self {
             decoding,
             group: None,

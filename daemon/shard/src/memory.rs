@@ -1,8 +1,9 @@
 //! Every slab that a flow is given, in one sum.
 
-use ringmain_config::FlowPlan;
+use ringmain_config::{FlowPlan, SourcePlan};
+use ringmain_connectors::source_bytes;
 
-use crate::graph::{Graph, ports, sink_on_each_shard};
+use crate::graph::{Graph, ports, sink_on_each_shard, source_on_each_shard};
 
 /// Slabs of an edge to a sink, at least: enough for the sink to work on some
 /// while others fill.
@@ -67,8 +68,12 @@ impl Slabs {
     }
 }
 
-/// Bytes that the sinks' buffers may take, over all shards.
+/// Bytes that the connectors' buffers may take, over all shards.
 pub(crate) fn buffer_bytes(plan: &FlowPlan, shards: usize) -> u64 {
+    let instances = |each: bool| if each { shards as u64 } else { 1 };
+    let source = |s: &SourcePlan| source_bytes(s) * instances(source_on_each_shard(&s.kind));
+    let sources: u64 = plan.sources.iter().map(source).sum();
     let sinks = plan.sinks.iter().chain(&plan.dead_letters);
-    sinks.map(|s| s.buffer_bytes * if sink_on_each_shard(s) { shards as u64 } else { 1 }).sum()
+    let sinks: u64 = sinks.map(|s| s.buffer_bytes * instances(sink_on_each_shard(s))).sum();
+    sources.saturating_add(sinks)
 }

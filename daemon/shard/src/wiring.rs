@@ -115,7 +115,7 @@ pub struct FlowParts {
     pub(crate) letters_sink: Option<OutletParts>,
 }
 
-/// Memory that a flow takes on so many shards: slabs and sinks' buffers.
+/// Memory that a flow takes on so many shards: slabs and connectors' buffers.
 #[must_use]
 pub fn memory_bytes(plan: &FlowPlan, shards: usize, slab_bytes: usize) -> u64 {
     let shards = if plan.partition.is_some() { shards } else { 1 };

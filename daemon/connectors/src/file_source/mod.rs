@@ -20,6 +20,11 @@ use self::found::Opened;
 use self::position::Mark;
 use crate::{ConnectorError, Placement, Source};
 
+/// Receive buffers in `mode = "read"`: how many, of how many bytes.
+pub(crate) const ONCE_BUFFERS: (u16, u32) = (once::BUFFERS, once::BUFFER_BYTES);
+/// The same in `mode = "tail"`.
+pub(crate) const TAIL_BUFFERS: (u16, u32) = (tail::BUFFERS, tail::BUFFER_BYTES);
+
 /// The source of a plan.
 pub(crate) fn source(
     plan: &SourcePlan,

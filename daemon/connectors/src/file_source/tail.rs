@@ -37,8 +37,8 @@ use crate::reader::{Front, Lane, Reader, TAGS};
 use crate::{ConnectorError, Cx, Health, Placement, Pull, Source};
 
 const FILES_MAX: usize = 1_024;
-const BUFFERS: u16 = 16;
-const BUFFER_BYTES: u32 = 128 << 10;
+pub(super) const BUFFERS: u16 = 16;
+pub(super) const BUFFER_BYTES: u32 = 128 << 10;
 const AHEAD: usize = 2;
 /// Longest time between two looks at open files.
 const LOOK_US: u64 = 250_000;
