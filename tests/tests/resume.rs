@@ -2,16 +2,19 @@
 //! however that one ended.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ringmain_tests::net::small_server;
 use ringmain_tests::sensors::Random;
 use ringmain_tests::{Daemon, Driver, Job, until, with_each_driver};
 use rustix::process::Signal;
+use serde_json::Value;
 
 const DATA_DIR: &str = "[daemon]\ndata_dir = \"data\"\n";
 
@@ -188,6 +191,51 @@ with_each_driver! {
         assert!(again >= safe, "it began at {again}, though {safe} were acknowledged");
         let out = done.flow("resume").totals("out").rows_out as usize;
         assert_eq!(out, count - again, "from there on everything came once");
+    }
+
+    fn kill_9_while_a_peer_stands_still_loses_nothing_that_it_had_not_taken(driver: Driver) {
+        const COUNT: usize = 60_000;
+        let (server, port) = small_server();
+        let job = Job::flow(driver, &format!(
+            r#"
+            name = "resume"
+            [sources.in]
+            type = "file"
+            path = "in.ndjson"
+            [sinks.out]
+            type = "tcp"
+            inputs = ["in"]
+            address = "127.0.0.1:{port}"
+            "#
+        ))
+        .shards(DATA_DIR)
+        .file("in.ndjson", lines(0..COUNT));
+        let read = |mut peer: TcpStream| {
+            let mut bytes = Vec::new();
+            peer.read_to_end(&mut bytes).unwrap();
+            // A line that was cut in two comes again, whole.
+            let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            let number = |line: &str| {
+                let message: Value = serde_json::from_str(line).unwrap();
+                message["n"].as_u64().unwrap() as usize
+            };
+            std::str::from_utf8(&bytes[..whole]).unwrap().lines().map(number).collect::<Vec<_>>()
+        };
+        let daemon = job.start();
+        let (peer, _) = server.accept().unwrap();
+        until("a position is stored", || job.path("data/positions/resume/in.0.position").exists());
+        kill(daemon);
+        let first = read(peer);
+        assert!(first.len() < COUNT, "it never stood still");
+
+        let daemon = job.start();
+        let (peer, _) = server.accept().unwrap();
+        let second = read(peer);
+        let done = daemon.wait();
+        assert_eq!(done.ok().totals("out").rows_out, second.len() as u64);
+        assert!(second.len() < COUNT, "it began at the beginning");
+        let again = assert_complete(&[first, second].concat(), COUNT);
+        assert!(again < COUNT / 2, "{again} lines came again");
     }
 
     fn a_torn_line_at_the_end_of_the_output_is_cut_off_and_kept(driver: Driver) {
