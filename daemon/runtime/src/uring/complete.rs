@@ -43,13 +43,19 @@ impl UringIo {
             What::Accept => self.accepted(key, id, completion, events),
             What::Connect { .. } => self.connected(key, completion.result),
             What::Receive(group) => {
-                let Some(index) = self.filled(key, group, completion) else { return };
+                let Some(index) = self.filled(key, group, completion) else {
+                    // It may have been started for a buffer that it had no use
+                    // for (the stream has ended): the next one takes it.
+                    return self.start_waiting(group);
+                };
                 let lease = self.groups.lend(group, index, 0, completion.result as u32);
                 events.push(Event { op: id, kind: EventKind::Received { lease } });
                 self.go_on(key);
             }
             What::Datagrams(group) => {
-                let Some(index) = self.filled(key, group, completion) else { return };
+                let Some(index) = self.filled(key, group, completion) else {
+                    return self.start_waiting(group);
+                };
                 let whole = self.groups.lend(group, index, 0, completion.result as u32);
                 self.datagrams_received(id, whole, events);
                 self.go_on(key);

@@ -32,6 +32,7 @@ macro_rules! everywhere {
                 a_stream_is_received_whole_until_its_end,
                 receiving_stops_when_every_buffer_is_on_loan_and_goes_on_after_a_release,
                 many_streams_share_few_buffers,
+                the_ends_of_streams_that_wait_for_a_buffer_are_heard,
                 writes_arrive_and_are_reported_in_order,
                 a_big_write_outlasts_a_slow_reader,
                 writing_to_a_peer_that_is_gone_fails_and_gives_the_buffer_back,

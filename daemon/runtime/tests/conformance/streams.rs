@@ -88,6 +88,31 @@ pub fn many_streams_share_few_buffers(rig: &mut dyn Rig) {
     assert!(got.iter().all(|bytes| *bytes == pattern(3_000)));
 }
 
+/// A stream that has ended needs no buffer, but waits for one like the others:
+/// what it does not use must reach the next.
+pub fn the_ends_of_streams_that_wait_for_a_buffer_are_heard(rig: &mut dyn Rig) {
+    let group = rig.io().group(1, 256).unwrap();
+    let streams: Vec<_> = (0..8).map(|_| rig.stream()).collect();
+    rig.io().receive(streams[0].0, group, op(0));
+    assert_eq!(rig.far_send(streams[0].1, b"first"), 5);
+    let first = events(rig, 1).pop().unwrap();
+    for (at, (near, far)) in streams.iter().enumerate().skip(1) {
+        rig.io().receive(*near, group, op(at as u32));
+        rig.far_finish(*far);
+    }
+    let mut batch = Vec::new();
+    for _ in 0..3 {
+        turn(rig, &mut batch);
+    }
+    match first.kind {
+        EventKind::Received { lease } => assert_eq!(take(rig, lease), b"first"),
+        other => panic!("{other:?}"),
+    }
+    until(rig, &mut batch, |batch| batch.len() == 7);
+    assert!(batch.iter().all(|event| matches!(event.kind, EventKind::Eof)), "{batch:?}");
+    assert_eq!(rig.io().in_flight(), 1, "the first goes on");
+}
+
 pub fn writes_arrive_and_are_reported_in_order(rig: &mut dyn Rig) {
     let (near, far) = rig.stream();
     let mut expected = Vec::new();
