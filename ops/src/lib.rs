@@ -49,6 +49,38 @@ pub trait Operator {
     /// rows in `cx.ports[i]` through port `i`.
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>);
 
+    /// Name and version of the format in which it saves its state; `None` for
+    /// an operator that keeps nothing between batches.
+    ///
+    /// State is kept per partition ([`partition_of`] the row's key hash, which
+    /// is 0 in a flow without a partition key), so that a partition can move
+    /// whole: to another shard, or over a restart.
+    ///
+    /// [`partition_of`]: ringmain_base::limits::partition_of
+    fn state_format(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Appends the state of one partition to `into`; nothing, when it has
+    /// none. Called between two batches.
+    ///
+    /// # Errors
+    /// Why the state cannot be saved; the checkpoint fails and says so.
+    fn save(&mut self, partition: u16, into: &mut Vec<u8>) -> Result<(), String> {
+        let _ = (partition, into);
+        Ok(())
+    }
+
+    /// Takes over the state of one partition, as [`Operator::save`] wrote it.
+    /// Called before the first batch, and only with its own format.
+    ///
+    /// # Errors
+    /// Why the bytes are not a state of this operator.
+    fn restore(&mut self, partition: u16, bytes: &[u8]) -> Result<(), String> {
+        let _ = (partition, bytes);
+        Err("this operator keeps no state".into())
+    }
+
     /// Replaces the code that the operator was made of; its state stays. Called
     /// between two batches.
     ///

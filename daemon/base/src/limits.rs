@@ -32,6 +32,14 @@ pub const LINGER_US_DEFAULT: u64 = 1_000;
 /// Shards of one daemon.
 pub const SHARDS_MAX: usize = 256;
 
+/// The partition, of `count`, that a key of this hash belongs to. The upper
+/// bits are scaled: no division, and every bit counts.
+#[must_use]
+#[inline]
+pub const fn partition_of(key_hash: u32, count: u16) -> u16 {
+    ((key_hash as u64 * count as u64) >> 32) as u16
+}
+
 const _: () = assert!(FRAME_BYTES_DEFAULT <= FRAME_BYTES_LIMIT);
 const _: () = assert!(FRAME_BYTES_LIMIT <= SLAB_BYTES_MAX / 4);
 const _: () = assert!(SLAB_BYTES_DEFAULT.is_power_of_two());

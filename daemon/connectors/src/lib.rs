@@ -198,6 +198,20 @@ pub trait Source {
         Ok(())
     }
 
+    /// Whether [`Source::accepted`] is to be called.
+    fn wants_acks(&self) -> bool {
+        false
+    }
+
+    /// Every batch up to number `batch` has been accepted by all sinks that it
+    /// reaches, and the flow's state is safe. Each `poll` that left rows in
+    /// the slab was one batch, the first is number 1. Called with rising
+    /// numbers, also after the source has ended, and never late enough to
+    /// matter for speed: once per turn at most.
+    fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>) {
+        let _ = (batch, cx);
+    }
+
     /// Takes no more in; what has been received is still given out, then
     /// `poll` says [`Pull::Ended`].
     fn stop(&mut self, cx: &mut Cx<'_>);

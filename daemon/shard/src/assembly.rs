@@ -114,6 +114,7 @@ impl Assembly<'_, '_> {
                 }
                 None => None,
             };
+            let told = source.wants_acks().then_some(0);
             inlets.push(SourceInlet {
                 source,
                 component: part.at,
@@ -127,6 +128,7 @@ impl Assembly<'_, '_> {
                 number: 0,
                 work: slab(parts),
                 stuck: false,
+                told,
             });
         }
         Ok(inlets)

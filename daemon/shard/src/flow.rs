@@ -121,7 +121,7 @@ impl FlowShard {
         work += self.run_timers(now);
         work += self.run_outlets(io, now);
         self.flush_letters(now);
-        self.account(now);
+        self.account(io, now);
         self.exits.settle(now);
         work + self.advance_end(now)
     }
@@ -340,7 +340,7 @@ impl FlowShard {
     }
 
     /// Acks to other shards, positions of sources.
-    fn account(&mut self, now: Now) {
+    fn account(&mut self, io: &mut dyn Io, now: Now) {
         for inlet in &mut self.remotes {
             let received = inlet.downstream.received();
             if received != inlet.downstream.acked() {
@@ -348,7 +348,7 @@ impl FlowShard {
             }
         }
         for inlet in &mut self.sources {
-            if inlet.positions.is_none() {
+            if !inlet.is_accountable() {
                 continue;
             }
             let (id, upto) = (inlet.id, inlet.upto());
@@ -357,6 +357,12 @@ impl FlowShard {
                 accepted = accepted.min(exchange.position(id, upto));
             }
             inlet.account(accepted, now);
+            if inlet.told.is_some_and(|told| told < accepted) {
+                inlet.told = Some(accepted);
+                let cells = &self.cells[inlet.component];
+                let dead = &mut self.exits.dead;
+                inlet.with(io, dead, cells, now, |s, _, cx| s.accepted(accepted, cx));
+            }
         }
     }
 

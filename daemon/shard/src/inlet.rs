@@ -94,6 +94,9 @@ pub(crate) struct SourceInlet {
     /// room on the way to another shard.
     pub work: Slab,
     pub stuck: bool,
+    /// The last batch of which the source was told that it is accepted;
+    /// `None` for a source that does not ask.
+    pub told: Option<u64>,
 }
 
 impl SourceInlet {
@@ -152,8 +155,17 @@ impl SourceInlet {
         }
     }
 
-    /// Its last position has been passed on, if it has positions.
+    /// Somebody asks how far it has been accepted.
+    pub(crate) fn is_accountable(&self) -> bool {
+        self.positions.is_some() || self.told.is_some()
+    }
+
+    /// Its last position has been passed on, if it has positions, and it knows
+    /// that everything was accepted, if it asks.
     pub(crate) fn is_settled(&self) -> bool {
+        if self.told.is_some_and(|told| told != self.number) {
+            return false;
+        }
         self.positions.as_ref().is_none_or(|p| p.stored == self.number)
             || self.source.position().is_none()
     }

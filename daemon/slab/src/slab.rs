@@ -6,12 +6,13 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ringmain_base::limits::SLAB_BYTES_MAX;
+use rkyv::rend::u32_le;
 
 use crate::budget::Budget;
 use crate::build::{RowBuilder, Scratch};
 use crate::check::{self, Malformed};
 use crate::edit::{self, RowMut};
-use crate::layout::{HEADER_BYTES, SCATTERED, align8};
+use crate::layout::{HEADER_BYTES, RowHeader, SCATTERED, align8};
 use crate::read::RowRef;
 
 const ALIGN: usize = 128;
@@ -197,6 +198,21 @@ impl Slab {
             }
         }
         self.inner.rows = kept;
+    }
+
+    /// Writes the hash of its partition key into every row, as `hash` computes
+    /// it.
+    #[inline]
+    pub fn hash_keys(&mut self, mut hash: impl FnMut(RowRef<'_>) -> u32) {
+        for at in 0..self.inner.rows {
+            // SAFETY: `at` is in the index, so it names a whole row; the
+            // borrow of it ends before the header is written.
+            unsafe {
+                let row = self.inner.row_ptr(at);
+                let hash = hash(RowRef::from_ptr(row));
+                (*row.cast::<RowHeader>()).key_hash = u32_le::from_native(hash);
+            }
+        }
     }
 
     /// Keeps the first `rows` rows.
