@@ -40,7 +40,7 @@ pub fn reference() -> String {
     schema(&mut out, 3, &schema::LIMITS, &[]);
     schema(&mut out, 3, &schema::INPUT, &[]);
     family(&mut out, &schema::SINKS, "Sinks: `[sinks.NAME]`");
-    for s in [&schema::ENCODE_CSV, &schema::ROTATE, &schema::RETRY] {
+    for s in [&schema::ENCODE_CSV, &schema::ROTATE, &schema::RETRY, &schema::CIRCUIT_BREAKER] {
         schema(&mut out, 3, s, &[]);
     }
     let types = DEAD_LETTERS.names().join(", ");

@@ -221,12 +221,23 @@ fn sinks_have_the_documented_defaults() {
     assert_eq!(file.path.literal(), Some("a"));
     assert_eq!((file.mode, file.fsync), (FileMode::Append, Fsync::Never));
     assert_eq!(file.rotate, Rotation::default());
-    let retry = RetryPlan { min_us: 100_000, max_us: 30_000_000 };
+    let retry = RetryPlan::new(100_000, 30_000_000);
     let expected =
         SinkKind::Tcp { address: s("h:1"), connect_timeout_us: 5_000_000, retry: retry.clone() };
     assert_eq!(sink("type = \"tcp\"\naddress = \"h:1\"").kind, expected);
     let unix = SinkKind::Unix { path: s("s"), mode: UnixMode::Stream, retry };
     assert_eq!(sink("type = \"unix\"\npath = \"s\"").kind, unix);
+}
+
+#[test]
+fn limit_and_circuit_breaker_of_retry_reach_the_plan() {
+    let plan = sink(
+        "type = \"tcp\"\naddress = \"h:1\"\nretry = { limit = 7, circuit_breaker = { failures = \
+         3 } }",
+    );
+    let SinkKind::Tcp { retry, .. } = plan.kind else { panic!("tcp") };
+    assert_eq!(retry.limit, Some(7));
+    assert_eq!(retry.circuit_breaker, Some(BreakerPlan { failures: 3, pause_us: 30_000_000 }));
 }
 
 #[test]

@@ -1,18 +1,17 @@
 //! `[sinks.NAME]` and `[dead_letters]`.
 
 use super::input::WHEN_FULL;
+use super::retry::retry;
 use super::source::{UNIX_MODES, is_datagram_socket};
 use super::{codec, component, net, template};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
-    EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, RetryPlan, Rotation, SinkKind,
-    SinkPlan, WhenFull,
+    EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, Rotation, SinkKind, SinkPlan, WhenFull,
 };
 use crate::schema::{self, Family};
 use crate::section::{Context, Section};
 use crate::span::Spanned;
 use crate::value::{Table, Value};
-use crate::words::format_us;
 
 /// One sink; reports what is wrong with it.
 pub(super) fn sink(
@@ -140,25 +139,4 @@ fn fsync(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Fsync> {
             .help("use never, rotate, always or a duration from 1ms to 1h such as \"1s\""),
     );
     None
-}
-
-fn retry(cx: &mut Context<'_>, section: &Section<'_>) -> Option<RetryPlan> {
-    let empty = Table::default();
-    let (table, span) = match section.table(cx, "retry") {
-        Some(found) => found,
-        None if section.has("retry") => return None,
-        None => (&empty, section.span),
-    };
-    let what = format!("retry of {}", section.what);
-    let retry = Section::open(cx, table, &schema::RETRY, &what, span, None);
-    let (min, max) = (retry.time(cx, "min"), retry.time(cx, "max"));
-    let (min_us, max_us) = (min?, max?);
-    if min_us > max_us {
-        let (min, max) = (format_us(min_us), format_us(max_us));
-        let message = format!("{what}: min {min} is above max {max}");
-        let span = retry.span_of(if retry.has("min") { "min" } else { "max" });
-        cx.push(Diagnostic::error(span, message).help("exchange them, or write both"));
-        return None;
-    }
-    Some(RetryPlan { min_us, max_us })
 }

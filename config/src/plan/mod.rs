@@ -20,8 +20,8 @@ pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
 };
 pub use sink::{
-    DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment, SinkKind,
-    SinkPlan, Template, WhenFull,
+    BreakerPlan, DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment,
+    SinkKind, SinkPlan, Template, WhenFull,
 };
 pub use source::{
     CsvDecode, DecodePlan, FileSource, FileStart, FramePlan, GenField, Listen, ReadMode, Scalar,

@@ -155,13 +155,36 @@ pub enum Fsync {
     Always,
 }
 
-/// `retry = { min = ..., max = ... }`: doubling waits with jitter.
+/// `retry = { min = ..., max = ..., limit = ..., circuit_breaker = ... }`:
+/// doubling waits with jitter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPlan {
     /// The first wait.
     pub min_us: u64,
     /// No wait is longer.
     pub max_us: u64,
+    /// After so many attempts in a row that failed, the messages at hand are
+    /// refused; absent: it is tried for ever.
+    pub limit: Option<u32>,
+    /// When attempts stop for a while; absent: never.
+    pub circuit_breaker: Option<BreakerPlan>,
+}
+
+impl RetryPlan {
+    /// Waits only.
+    #[must_use]
+    pub const fn new(min_us: u64, max_us: u64) -> Self {
+        Self { min_us, max_us, limit: None, circuit_breaker: None }
+    }
+}
+
+/// `circuit_breaker = { failures = ..., pause = ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BreakerPlan {
+    /// Attempts that fail in a row before it opens.
+    pub failures: u32,
+    /// How long it stays open before one attempt is made to see.
+    pub pause_us: u64,
 }
 
 /// A path with parts that are filled in per message.

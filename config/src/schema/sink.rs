@@ -113,7 +113,7 @@ pub(crate) static STDOUT: Schema = Schema {
 
 const ADDRESS: Key = req("address", Text, "`host:port` of the other side.");
 const RETRY_KEY: Key =
-    opt("retry", Other("a table"), "defaults", "Waits between attempts to connect.");
+    opt("retry", Other("a table"), "defaults", "Attempts when the other side fails.");
 
 pub(crate) static SINK_TCP: Schema = Schema {
     title: "a tcp sink",
@@ -135,6 +135,32 @@ pub(crate) static RETRY: Schema = Schema {
     keys: &[
         def("min", Time(1_000, 3_600_000_000), "100ms", "The first wait."),
         def("max", Time(1_000, 86_400_000_000), "30s", "No wait is longer."),
+        opt(
+            "limit",
+            Int(1, 1_000_000),
+            "tries for ever",
+            "After so many attempts in a row that failed, the messages at hand go to the dead \
+             letters (`undelivered`), and the next ones have their turn.",
+        ),
+        opt(
+            "circuit_breaker",
+            Other("a table"),
+            "none",
+            "Stop trying for a while when attempts keep failing.",
+        ),
+    ],
+};
+
+pub(crate) static CIRCUIT_BREAKER: Schema = Schema {
+    title: "circuit_breaker",
+    header: "circuit_breaker = { ... }",
+    about: "Opens after `failures` attempts in a row that failed: nothing is tried for `pause`, \
+            then one attempt decides whether it closes or stays open for as long again. \
+            Meanwhile messages wait, as `when_full` says.",
+    parents: &[],
+    keys: &[
+        req("failures", Int(1, 1_000_000), "Attempts that fail in a row before it opens."),
+        def("pause", Time(1_000, 86_400_000_000), "30s", "How long nothing is tried."),
     ],
 };
 

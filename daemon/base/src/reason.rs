@@ -23,11 +23,14 @@ pub enum Reason {
     Encode,
     /// The other side refused it for good.
     Rejected,
+    /// The other side could not be reached in as many attempts as `retry`
+    /// allows.
+    Undelivered,
 }
 
 impl Reason {
     /// Every reason, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Decode,
         Self::TooLong,
         Self::Truncated,
@@ -37,6 +40,7 @@ impl Reason {
         Self::Field,
         Self::Encode,
         Self::Rejected,
+        Self::Undelivered,
     ];
 
     /// The name that dead letters and metrics carry.
@@ -52,6 +56,7 @@ impl Reason {
             Self::Field => "field",
             Self::Encode => "encode",
             Self::Rejected => "rejected",
+            Self::Undelivered => "undelivered",
         }
     }
 }

@@ -22,7 +22,7 @@ impl Backoff {
 
     /// For a resource of this machine: a full disk, a failing device.
     pub(crate) fn local(seed: u64) -> Self {
-        Self::new(&RetryPlan { min_us: 50_000, max_us: 5_000_000 }, seed)
+        Self::new(&RetryPlan::new(50_000, 5_000_000), seed)
     }
 
     /// The next wait: between half and all of the doubled one.
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn waits_double_up_to_the_maximum_and_start_over_after_success() {
-        let mut backoff = Backoff::new(&RetryPlan { min_us: 100, max_us: 1_000 }, 7);
+        let mut backoff = Backoff::new(&RetryPlan::new(100, 1_000), 7);
         for ceiling in [100, 200, 400, 800, 1_000, 1_000] {
             let wait = backoff.wait_us();
             assert!(wait >= ceiling / 2 && wait <= ceiling, "{wait} of {ceiling}");
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn seeds_give_different_waits() {
-        let plan = RetryPlan { min_us: 1_000_000, max_us: 1_000_000 };
+        let plan = RetryPlan::new(1_000_000, 1_000_000);
         let waits = |seed| {
             let mut backoff = Backoff::new(&plan, seed);
             (0..4).map(|_| backoff.wait_us()).collect::<Vec<_>>()

@@ -14,9 +14,9 @@ use ringmain_config::plan::RetryPlan;
 use ringmain_runtime::io::{EventKind, Handle, OpId};
 use ringmain_slab::Slab;
 
-use crate::backoff::Backoff;
 use crate::encode::Encoding;
 use crate::outbuf::{Buf, Room};
+use crate::retry::{Next, Retry};
 use crate::{ConnectorError, Cx, Health, Sink};
 
 const CHUNK_BYTES: usize = 128 << 10;
@@ -51,8 +51,9 @@ pub(crate) struct DatagramSink<A> {
     sealed: VecDeque<Batch>,
     /// First slab and ends of the batch that the kernel has.
     flight: Option<(u64, Vec<u32>)>,
-    retry: Backoff,
-    retry_at_us: Option<u64>,
+    retry: Retry,
+    /// The last attempt failed.
+    waiting: bool,
     trouble: Option<String>,
     finishing: bool,
 }
@@ -75,8 +76,8 @@ impl<A: Aim> DatagramSink<A> {
             filling: None,
             sealed: VecDeque::new(),
             flight: None,
-            retry: Backoff::new(retry, seed),
-            retry_at_us: None,
+            retry: Retry::new(retry, seed),
+            waiting: false,
             trouble: None,
             finishing: false,
         }
@@ -110,7 +111,7 @@ impl<A: Aim> DatagramSink<A> {
     }
 
     fn submit(&mut self, cx: &mut Cx<'_>) {
-        if self.flight.is_some() || self.retry_at_us.is_some() {
+        if self.flight.is_some() || self.waiting {
             return;
         }
         if self.sealed.is_empty() {
@@ -140,10 +141,27 @@ impl<A: Aim> DatagramSink<A> {
         if let Some(handle) = self.handle.take() {
             cx.io.close(handle);
         }
-        let wait_us = self.retry.wait_us();
-        self.retry_at_us = Some(cx.now.mono_us.saturating_add(wait_us));
-        let again = wait_us / 1_000;
-        self.trouble = Some(format!("{}: {error}; trying again in {again} ms", self.aim.name()));
+        let next = self.retry.failed(!self.is_empty(), cx.now.mono_us);
+        self.waiting = true;
+        let trouble = format!("{}: {error}; {}", self.aim.name(), self.retry.describe());
+        if next == Next::GiveUp {
+            self.give_up(&trouble, cx);
+        }
+        self.trouble = Some(trouble);
+    }
+
+    /// Refuses every datagram that waits.
+    fn give_up(&mut self, why: &str, cx: &mut Cx<'_>) {
+        for batch in self.sealed.drain(..).chain(self.filling.take()) {
+            let mut start = 0;
+            for end in &batch.ends {
+                let end = *end as usize;
+                let datagram = &batch.buf.bytes[start..end];
+                cx.refusals.bytes(Reason::Undelivered, why, "", 0, datagram);
+                start = end;
+            }
+            self.room.give_back(batch.buf.bytes);
+        }
     }
 
     fn sent(&mut self, bytes: Vec<u8>, written: usize, result: io::Result<()>, cx: &mut Cx<'_>) {
@@ -151,21 +169,23 @@ impl<A: Aim> DatagramSink<A> {
         *cx.bytes += written as u64;
         let Err(error) = result else {
             self.room.give_back(bytes);
-            self.retry.reset();
+            self.retry.worked();
             self.trouble = None;
             return;
         };
         let mut batch = Batch { buf: Buf { bytes, first_slab }, ends };
         self.drop_front(&mut batch, written);
-        if error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error()) {
+        let too_long = error.raw_os_error() == Some(rustix::io::Errno::MSGSIZE.raw_os_error());
+        if too_long {
             self.refuse_first(&mut batch, cx);
-        } else {
-            self.fail(&error, cx);
         }
         if batch.ends.is_empty() {
             self.room.give_back(batch.buf.bytes);
         } else {
             self.sealed.push_front(batch);
+        }
+        if !too_long {
+            self.fail(&error, cx);
         }
     }
 
@@ -230,8 +250,8 @@ impl<A: Aim> Sink for DatagramSink<A> {
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) {
-        if self.retry_at_us.is_some_and(|at| cx.now.mono_us >= at) {
-            self.retry_at_us = None;
+        if self.waiting && self.retry.begin(cx.now.mono_us) {
+            self.waiting = false;
         }
         self.submit(cx);
         if self.finishing
@@ -244,7 +264,7 @@ impl<A: Aim> Sink for DatagramSink<A> {
 
     fn wake_at_us(&self) -> Option<u64> {
         let more = !self.is_empty() && self.flight.is_none();
-        self.retry_at_us.or(more.then_some(0))
+        if self.waiting { Some(self.retry.wake_at_us()) } else { more.then_some(0) }
     }
 
     fn flush(&mut self, last: bool, cx: &mut Cx<'_>) {

@@ -39,6 +39,7 @@ mod packets;
 mod place;
 mod reader;
 mod resolve;
+mod retry;
 mod served;
 mod silent;
 mod sockets;

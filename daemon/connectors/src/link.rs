@@ -8,6 +8,10 @@
 //! what comes is thrown away. The other side closing its direction counts as
 //! the end of the connection.
 //!
+//! Where `retry` has a limit, what is in the buffers is given up, frame by
+//! frame, after so many attempts that failed. An attempt has worked when
+//! something was accepted, not when a connection was made.
+//!
 //! Bounds: those of [`crate::outflow`]; one connection, [`WATCH_BYTES`] of
 //! receive buffer.
 
@@ -17,8 +21,8 @@ use ringmain_config::plan::RetryPlan;
 use ringmain_runtime::io::{EventKind, Group, Handle, Io, OpId};
 use ringmain_slab::Slab;
 
-use crate::backoff::Backoff;
 use crate::outflow::Outflow;
+use crate::retry::{Next, Retry};
 use crate::{ConnectorError, Cx, Health, Sink};
 
 const DIAL_TAG: u32 = 0;
@@ -48,9 +52,7 @@ pub(crate) trait Dial {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Down {
-        again_us: u64,
-    },
+    Down,
     Dialing {
         until_us: u64,
         late: bool,
@@ -69,7 +71,7 @@ pub(crate) struct Link<D> {
     group: Option<Group>,
     watching: bool,
     timeout_us: u64,
-    retry: Backoff,
+    retry: Retry,
     trouble: Option<String>,
     finishing: bool,
 }
@@ -85,11 +87,11 @@ impl<D: Dial> Link<D> {
         Self {
             dial,
             out,
-            state: State::Down { again_us: 0 },
+            state: State::Down,
             group: None,
             watching: false,
             timeout_us,
-            retry: Backoff::new(retry, seed),
+            retry: Retry::new(retry, seed),
             trouble: None,
             finishing: false,
         }
@@ -101,18 +103,18 @@ impl<D: Dial> Link<D> {
             let until_us = cx.now.mono_us.saturating_add(self.timeout_us);
             self.state = State::Dialing { until_us, late: false };
         } else {
-            self.down("no address is known", cx.now.mono_us);
+            self.down("no address is known", cx);
         }
     }
 
-    fn down(&mut self, why: &str, now_us: u64) {
-        let wait_us = self.retry.wait_us();
-        let (attempts, wait_ms) = (self.retry.attempts(), wait_us / 1_000);
-        self.trouble = Some(format!(
-            "{}: {why}; attempt {attempts} failed, the next is in {wait_ms} ms",
-            self.dial.name()
-        ));
-        self.state = State::Down { again_us: now_us.saturating_add(wait_us) };
+    fn down(&mut self, why: &str, cx: &mut Cx<'_>) {
+        self.state = State::Down;
+        let next = self.retry.failed(!self.out.is_empty(), cx.now.mono_us);
+        let trouble = format!("{}: {why}; {}", self.dial.name(), self.retry.describe());
+        if next == Next::GiveUp {
+            self.out.give_up(&trouble, cx.refusals);
+        }
+        self.trouble = Some(trouble);
     }
 
     fn up(&mut self, handle: Handle, cx: &mut Cx<'_>) {
@@ -144,7 +146,7 @@ impl<D: Dial> Link<D> {
             let why = self.trouble.take().unwrap_or_default();
             let why = why.strip_prefix(self.dial.name()).unwrap_or(&why);
             let why = why.strip_prefix(": ").unwrap_or(why).to_owned();
-            self.down(&why, cx.now.mono_us);
+            self.down(&why, cx);
         }
     }
 
@@ -158,7 +160,7 @@ impl<D: Dial> Link<D> {
                 let late = matches!(self.state, State::Dialing { late: true, .. });
                 if matches!(self.state, State::Dialing { .. }) {
                     let why = if late { "no answer in time".to_owned() } else { error.to_string() };
-                    self.down(&why, cx.now.mono_us);
+                    self.down(&why, cx);
                 }
             }
             _ => {}
@@ -184,7 +186,7 @@ impl<D: Dial> Link<D> {
         let (bytes, result) = self.out.written(buf, written, result, false);
         *cx.bytes += bytes as u64;
         match result {
-            Ok(()) => self.retry.reset(),
+            Ok(()) => self.retry.worked(),
             Err(error) => self.broken(&error.to_string(), cx),
         }
         self.settle(cx);
@@ -218,7 +220,9 @@ impl<D: Dial> Sink for Link<D> {
         let group = cx.io.group(WATCH_BUFFERS, WATCH_BYTES);
         let no_memory = |error| ConnectorError::io(D::KEY, "memory for receiving", &error);
         self.group = Some(group.map_err(no_memory)?);
-        self.begin(cx);
+        if self.retry.begin(cx.now.mono_us) {
+            self.begin(cx);
+        }
         Ok(())
     }
 
@@ -255,7 +259,7 @@ impl<D: Dial> Sink for Link<D> {
             return self.end(cx);
         }
         match self.state {
-            State::Down { again_us } if now_us >= again_us => self.begin(cx),
+            State::Down if self.retry.begin(now_us) => self.begin(cx),
             State::Dialing { until_us, late: false } if now_us >= until_us => {
                 self.state = State::Dialing { until_us, late: true };
                 cx.io.cancel(OpId { owner: cx.owner, tag: DIAL_TAG });
@@ -267,7 +271,7 @@ impl<D: Dial> Sink for Link<D> {
 
     fn wake_at_us(&self) -> Option<u64> {
         match self.state {
-            State::Down { again_us } => Some(again_us),
+            State::Down => Some(self.retry.wake_at_us()),
             State::Dialing { until_us, late: false } => Some(until_us),
             State::Up(_) if !self.out.is_writing() && self.out.has_more() => Some(0),
             _ => None,

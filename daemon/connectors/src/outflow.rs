@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::io;
 
+use ringmain_base::Reason;
+use ringmain_codec::Framing;
 use ringmain_runtime::io::{Handle, Io, OpId};
 use ringmain_slab::Slab;
 
@@ -134,6 +136,22 @@ impl Outflow {
         }
     }
 
+    /// Refuses every frame that waits, as undelivered. Nothing may be under
+    /// way.
+    pub(crate) fn give_up(&mut self, why: &str, refusals: &mut dyn Refusals) {
+        debug_assert!(self.flights.is_empty(), "a write is still under way");
+        let framing = self.encoding.framing();
+        let bufs = self.returned.drain(..).chain(self.sealed.drain(..)).chain(self.filling.take());
+        for buf in bufs {
+            if buf.first_slab != NO_SLAB {
+                for frame in frames(&buf.bytes, framing) {
+                    refusals.bytes(Reason::Undelivered, why, "", 0, frame);
+                }
+            }
+            self.room.give_back(buf.bytes);
+        }
+    }
+
     pub(crate) fn slab_end(&mut self) {
         self.room.slab_end();
     }
@@ -158,5 +176,49 @@ impl Outflow {
 
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_writing() && !self.has_more()
+    }
+}
+
+/// The messages of a buffer of whole frames. A text with a line feed inside
+/// that was framed by lines comes out as several, as at the other side.
+fn frames(mut bytes: &[u8], framing: Framing) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let length = |of: fn([u8; 4]) -> u32| {
+            let prefix = bytes.first_chunk::<4>().map_or(u32::MAX, |prefix| of(*prefix));
+            (4, usize::try_from(prefix).unwrap_or(usize::MAX).saturating_add(4))
+        };
+        let newline = || bytes.iter().position(|b| *b == b'\n');
+        let (start, end) = match framing {
+            Framing::Newline => (0, newline().unwrap_or(bytes.len())),
+            Framing::U32Be => length(u32::from_be_bytes),
+            Framing::U32Le => length(u32::from_le_bytes),
+            Framing::Whole => (0, bytes.len()),
+        };
+        let end = end.min(bytes.len());
+        let frame = bytes.get(start..end).unwrap_or(bytes);
+        let after = end + usize::from(framing == Framing::Newline);
+        bytes = bytes.get(after..).unwrap_or_default();
+        Some(frame)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_falls_into_the_frames_that_made_it() {
+        let all = |bytes: &[u8], framing| frames(bytes, framing).map(<[u8]>::to_vec).collect();
+        let lines: Vec<Vec<u8>> = all(b"a\nbc\n", Framing::Newline);
+        assert_eq!(lines, [b"a".to_vec(), b"bc".to_vec()]);
+        let big: Vec<Vec<u8>> = all(b"\0\0\0\x01a\0\0\0\x02bc", Framing::U32Be);
+        assert_eq!(big, [b"a".to_vec(), b"bc".to_vec()]);
+        let little: Vec<Vec<u8>> = all(b"\x01\0\0\0a\0\0\0\0\x02\0\0\0bc", Framing::U32Le);
+        assert_eq!(little, [b"a".to_vec(), b"".to_vec(), b"bc".to_vec()]);
+        let torn: Vec<Vec<u8>> = all(b"\0\0\0\x09a", Framing::U32Be);
+        assert_eq!(torn, [b"a".to_vec()]);
     }
 }

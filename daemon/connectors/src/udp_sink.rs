@@ -17,7 +17,7 @@ use crate::{ConnectorError, Placement, Sink};
 const BYTES_MAX: usize = 65_507;
 /// A burst waits here while the network is slower.
 const SEND_BUFFER_BYTES: usize = 4 << 20;
-const RETRY: RetryPlan = RetryPlan { min_us: 100_000, max_us: 5_000_000 };
+const RETRY: RetryPlan = RetryPlan::new(100_000, 5_000_000);
 
 struct Remote {
     resolver: Resolver,

@@ -130,8 +130,11 @@ impl DeadLetters {
             return self.log(component, reason, &detail, now);
         }
         self.add(component, reason, detail, now, &|letter| {
-            letter.set_str(ORIGIN, origin.0);
-            letter.set_int(OFFSET, i64::try_from(origin.1).unwrap_or(i64::MAX));
+            // Bytes that a sink gave up come from no stream.
+            if !origin.0.is_empty() {
+                letter.set_str(ORIGIN, origin.0);
+                letter.set_int(OFFSET, i64::try_from(origin.1).unwrap_or(i64::MAX));
+            }
             match std::str::from_utf8(bytes) {
                 Ok(text) => letter.set_str(RAW, text),
                 Err(_) => letter.set(RAW, Scalar::Bytes(bytes)),

@@ -37,7 +37,7 @@ fn unix_source(path: &Path, mode: UnixMode) -> SourcePlan {
 
 fn unix_sink(path: &Path, mode: UnixMode) -> SinkPlan {
     let path = spanned(path.to_str().unwrap().to_owned());
-    let retry = RetryPlan { min_us: 1_000, max_us: 10_000 };
+    let retry = RetryPlan::new(1_000, 10_000);
     sink_plan(SinkKind::Unix { path, mode, retry })
 }
 

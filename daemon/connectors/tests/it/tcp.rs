@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ringmain_base::Reason;
 use ringmain_config::plan::{
-    EncodePlan, FramePlan, Listen, RetryPlan, SinkKind, SinkPlan, SourceKind, SourcePlan,
+    BreakerPlan, EncodePlan, FramePlan, Listen, RetryPlan, SinkKind, SinkPlan, SourceKind,
+    SourcePlan,
 };
 use ringmain_connectors::{Fault, Health, Pull};
 
@@ -28,7 +29,7 @@ fn source(addr: SocketAddr, connections_max: u32) -> SourcePlan {
 }
 
 fn sink(address: &str) -> SinkPlan {
-    let retry = RetryPlan { min_us: 1_000, max_us: 20_000 };
+    let retry = RetryPlan::new(1_000, 20_000);
     let address = spanned(address.to_owned());
     sink_plan(SinkKind::Tcp { address, connect_timeout_us: 1_000_000, retry })
 }
@@ -440,6 +441,77 @@ fn a_server_that_is_not_there_is_tried_again_until_it_comes() {
     rig.finish(sink);
     assert_eq!(reader.join().unwrap(), "n\n0\n1\n2\n");
     assert_eq!(rig.health(sink), Health::Good);
+}
+
+#[test]
+fn messages_that_no_attempt_delivers_become_letters_and_later_ones_arrive() {
+    let addr = free_address();
+    let mut rig = Rig::new();
+    let mut plan = sink(&addr.to_string());
+    let SinkKind::Tcp { retry, .. } = &mut plan.kind else { panic!("tcp") };
+    retry.limit = Some(3);
+    let sink = rig.sink(&plan);
+    let slab = rig.numbers(0, 3, 0);
+    rig.push_all(sink, &slab);
+    rig.until("the messages to be given up", |rig| {
+        rig.poll_sink(sink);
+        rig.turn();
+        !rig.letters.0.is_empty()
+    });
+    let texts: Vec<_> =
+        rig.letters.0.iter().map(|l| String::from_utf8(l.bytes.clone()).unwrap() + "\n").collect();
+    assert_eq!(texts.concat(), number_lines(0..3));
+    for letter in &rig.letters.0 {
+        assert_eq!((letter.reason, letter.origin.as_str()), (Reason::Undelivered, ""));
+        assert!(letter.detail.contains("refused"), "{}", letter.detail);
+    }
+    assert_eq!(rig.finished(sink), 1);
+    let listener = TcpListener::bind(addr).unwrap();
+    let slab = rig.numbers(3, 2, 0);
+    rig.push_all(sink, &slab);
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+        text
+    });
+    rig.finish(sink);
+    assert_eq!(reader.join().unwrap(), number_lines(3..5));
+    assert_eq!((rig.letters.0.len(), rig.finished(sink)), (3, 2));
+}
+
+#[test]
+fn an_open_circuit_breaker_leaves_a_server_alone_until_its_pause_is_over() {
+    let addr = free_address();
+    let mut rig = Rig::new();
+    let mut plan = sink(&addr.to_string());
+    let SinkKind::Tcp { retry, .. } = &mut plan.kind else { panic!("tcp") };
+    let pause_us = 3_600_000_000;
+    retry.circuit_breaker = Some(BreakerPlan { failures: 2, pause_us });
+    let sink = rig.sink(&plan);
+    rig.until("the breaker to open", |rig| {
+        rig.poll_sink(sink);
+        rig.turn();
+        matches!(rig.health(sink), Health::Retrying(why) if why.contains("circuit breaker is open"))
+    });
+    let listener = TcpListener::bind(addr).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let slab = rig.numbers(0, 3, 0);
+    rig.push_all(sink, &slab);
+    rig.skip(pause_us / 2);
+    for _ in 0..20 {
+        rig.poll_sink(sink);
+        rig.turn();
+    }
+    assert!(listener.accept().is_err(), "somebody connected");
+    listener.set_nonblocking(false).unwrap();
+    rig.skip(pause_us);
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        listener.accept().unwrap().0.read_to_string(&mut text).unwrap();
+        text
+    });
+    rig.finish(sink);
+    assert_eq!(reader.join().unwrap(), number_lines(0..3));
 }
 
 #[test]
