@@ -206,11 +206,19 @@ pub trait Source {
 
     /// Every batch up to number `batch` has been accepted by all sinks that it
     /// reaches, and the flow's state is safe. Each `poll` that left rows in
-    /// the slab was one batch, the first is number 1. Called with rising
+    /// the slab or refused something was one batch, the first is number 1; a
+    /// refused message counts as accepted when its dead letter is stored, or
+    /// when there is nowhere to keep it. Called with rising
     /// numbers, also after the source has ended, and never late enough to
     /// matter for speed: once per turn at most.
     fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>) {
         let _ = (batch, cx);
+    }
+
+    /// Nothing that its peer must be told is still on its way there. A flow
+    /// that has ended waits for this, as long as it may take to drain.
+    fn is_idle(&self) -> bool {
+        true
     }
 
     /// Takes no more in; what has been received is still given out, then

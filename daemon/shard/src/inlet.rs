@@ -110,10 +110,15 @@ impl SourceInlet {
         now: Now,
     ) -> (Pull, usize) {
         debug_assert!(self.work.is_empty());
+        let refused = cells.dead_total();
         let pull = self.with(io, dead, cells, now, |source, work, cx| source.poll(work, cx));
         let rows = self.work.len();
-        if rows > 0 {
+        // What was refused is accepted when its dead letter is stored, which
+        // the number of this batch tells, too.
+        if rows > 0 || cells.dead_total() != refused {
             self.number += 1;
+        }
+        if rows > 0 {
             cells.rows_in.add(rows as u64);
             cells.rows_out.add(rows as u64);
         }
@@ -163,7 +168,7 @@ impl SourceInlet {
     /// Its last position has been passed on, if it has positions, and it knows
     /// that everything was accepted, if it asks.
     pub(crate) fn is_settled(&self) -> bool {
-        if self.told.is_some_and(|told| told != self.number) {
+        if self.told.is_some_and(|told| told != self.number) || !self.source.is_idle() {
             return false;
         }
         self.positions.as_ref().is_none_or(|p| p.stored == self.number)
