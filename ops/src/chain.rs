@@ -129,6 +129,17 @@ impl Chain {
         self.places[at].node.operator.reload(code, chunk)
     }
 
+    /// Operator `at`.
+    pub fn operator(&mut self, at: usize) -> &mut dyn Operator {
+        &mut *self.places[at].node.operator
+    }
+
+    /// Whether any operator keeps state.
+    #[must_use]
+    pub fn is_stateful(&self) -> bool {
+        self.places.iter().any(|place| place.node.operator.state_format().is_some())
+    }
+
     /// What is wrong with each operator, by component; nothing is `None`.
     pub fn troubles(&self) -> impl Iterator<Item = (usize, Option<String>)> {
         self.places.iter().map(|place| (place.node.component, place.node.operator.trouble()))

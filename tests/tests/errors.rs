@@ -185,18 +185,18 @@ fn a_data_folder_that_cannot_be_used_is_an_error_with_its_path() {
 }
 
 #[test]
-fn a_damaged_position_is_refused_and_not_read_wrongly() {
+fn a_damaged_checkpoint_is_refused_and_not_read_wrongly() {
     let job = with_sink(Driver::Auto, "type = \"file\"\npath = \"out.ndjson\"");
     let job = job.shards("[daemon]\ndata_dir = \"data\"\n");
     assert_eq!(job.run().ok().rows("out"), [1000, 1000, 0, 0]);
-    let position = job.path("data/positions/trouble/in.0.position");
+    let position = job.path("data/checkpoints/trouble.checkpoint");
     let mut bytes = fs::read(&position).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     fs::write(&position, bytes).unwrap();
     let done = job.run();
     let said = done.failed(1);
-    assert!(said.contains("in.0.position is damaged; move it away"), "{said}");
+    assert!(said.contains("trouble.checkpoint is damaged; move it away"), "{said}");
     fs::remove_file(&position).unwrap();
     assert_eq!(job.run().ok().rows("out"), [1000, 1000, 0, 0]);
 }

@@ -165,7 +165,7 @@ with_each_driver! {
         let tail = "mode = \"tail\"\npoll = \"10ms\"";
         let job = Job::flow(driver, &flow(tail)).shards(DATA_DIR);
         let feeder = Feeder::start(&job);
-        let position = || fs::read(job.path("data/positions/resume/in.0.position")).ok();
+        let position = || fs::read(job.path("data/checkpoints/resume.checkpoint")).ok();
         let daemon = job.start();
         until("lines are copied", || written(&job) >= 200);
         let safe = written(&job);
@@ -223,7 +223,7 @@ with_each_driver! {
         };
         let daemon = job.start();
         let (peer, _) = server.accept().unwrap();
-        until("a position is stored", || job.path("data/positions/resume/in.0.position").exists());
+        until("a position is stored", || job.path("data/checkpoints/resume.checkpoint").exists());
         kill(daemon);
         let first = read(peer);
         assert!(first.len() < COUNT, "it never stood still");

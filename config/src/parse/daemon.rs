@@ -62,7 +62,13 @@ fn daemon_table(cx: &mut Context<'_>, section: &Section<'_>) -> Option<DaemonPla
         Some(None)
     };
     let flows = section.texts(cx, "flows");
-    Some(DaemonPlan { name: name?.value, data_dir: data_dir?, flows: flows? })
+    let checkpoint_every_us = section.time(cx, "checkpoint_every");
+    Some(DaemonPlan {
+        name: name?.value,
+        data_dir: data_dir?,
+        checkpoint_every_us: checkpoint_every_us?,
+        flows: flows?,
+    })
 }
 
 fn shards(cx: &mut Context<'_>, section: &Section<'_>) -> Option<ShardsPlan> {

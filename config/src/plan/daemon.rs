@@ -12,6 +12,8 @@ pub struct DaemonPlan {
     pub name: String,
     /// Where checkpoints and state are kept; without it there are none.
     pub data_dir: Option<PathBuf>,
+    /// How often positions and state are stored there.
+    pub checkpoint_every_us: u64,
     /// Globs of flow files, relative to the daemon's file.
     pub flows: Vec<Spanned<String>>,
 }

@@ -30,6 +30,12 @@ pub(crate) static DAEMON: Schema = Schema {
             "no checkpoints",
             "Folder for checkpoints and state, relative to the working directory.",
         ),
+        def(
+            "checkpoint_every",
+            Time(10_000, 3_600_000_000),
+            "1s",
+            "How often positions of sources and state of operators are stored in `data_dir`.",
+        ),
         opt(
             "flows",
             Texts,

@@ -15,6 +15,7 @@
 
 mod check;
 mod flow_test;
+mod keeper;
 mod live;
 mod run;
 mod scripts;

@@ -26,9 +26,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How often it looks at shards that run until they are told to end.
 const LOOK_IDLE_EVERY: Duration = Duration::from_millis(200);
 
-/// How often positions are written.
-const STORE_EVERY: Duration = Duration::from_secs(1);
-
 /// How to run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
@@ -98,7 +95,8 @@ pub fn run(
     let mut running = start(prepared, store.as_ref(), options.io)?;
     let _supervisor = supervise(&running)?;
     let scripts = Scripts::watch(&prepared.plan.flows);
-    let mut watch = Watch::new(&mut running, store.as_ref(), scripts);
+    let every = Duration::from_micros(prepared.plan.daemon.checkpoint_every_us);
+    let mut watch = Watch::new(&mut running, store.as_ref(), scripts, every);
     let drained = watch.until_end(signals);
     let seconds = running.started.elapsed().as_secs_f64();
     match drained {
@@ -108,7 +106,7 @@ pub fn run(
             } else {
                 running.abort();
             }
-            save_positions(&running, store.as_ref());
+            keep(&mut running, store.as_ref(), true);
             let summaries = summarise(&running, seconds, drained);
             write_json(&summaries, options)?;
             Ok(Outcome { summaries, drained })
@@ -136,13 +134,20 @@ struct Watch<'a> {
     live: Live,
     scripts: Scripts,
     store_at: Instant,
+    store_every: Duration,
     deadline: Option<Instant>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(running: &'a mut Running, store: Option<&'a Store>, scripts: Scripts) -> Self {
-        let store_at = Instant::now() + STORE_EVERY;
-        Self { running, store, live: Live::new(), scripts, store_at, deadline: None }
+    fn new(
+        running: &'a mut Running,
+        store: Option<&'a Store>,
+        scripts: Scripts,
+        store_every: Duration,
+    ) -> Self {
+        let store_at = Instant::now() + store_every;
+        let live = Live::new();
+        Self { running, store, live, scripts, store_at, store_every, deadline: None }
     }
 
     /// True when nothing was left behind.
@@ -159,9 +164,12 @@ impl<'a> Watch<'a> {
             if self.scripts.tick(&self.running.flows) {
                 self.running.wake();
             }
-            if Instant::now() >= self.store_at {
-                self.store_at = Instant::now() + STORE_EVERY;
-                save_positions(self.running, self.store);
+            let due = Instant::now() >= self.store_at;
+            if due {
+                self.store_at = Instant::now() + self.store_every;
+            }
+            if keep(self.running, self.store, due) {
+                self.running.wake();
             }
             self.live.tick(&self.running.flows, self.running.clock.now().mono_us);
             if let Some(name) = self.given_up() {
@@ -206,7 +214,8 @@ impl<'a> Watch<'a> {
         let ending = self.deadline.is_some()
             || self.scripts.is_waiting()
             || self.running.flows.iter().all(|flow| flow.finite);
-        if ending { LOOK_EVERY } else { LOOK_IDLE_EVERY }
+        let waiting = self.running.flows.iter().any(|flow| flow.keeper.is_waiting());
+        if ending || waiting { LOOK_EVERY } else { LOOK_IDLE_EVERY.min(self.store_every) }
     }
 
     fn drain(&mut self) {
@@ -217,16 +226,14 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn save_positions(running: &Running, store: Option<&Store>) {
-    let Some(store) = store else { return };
-    for flow in &running.flows {
-        for key in &flow.positions {
-            let Some(position) = key.slot.take() else { continue };
-            if let Err(error) = store.save(&flow.name, &key.source, key.shard, position) {
-                tracing::error!("{}.{}: {error}", flow.name, key.source);
-            }
-        }
+/// Stores what is to be kept of the flows. True when the shards are to be woken.
+fn keep(running: &mut Running, store: Option<&Store>, due: bool) -> bool {
+    let Some(store) = store else { return false };
+    let mut wake = false;
+    for flow in &mut running.flows {
+        wake |= flow.keeper.tick(&flow.control, store, due);
     }
+    wake
 }
 
 fn summarise(running: &Running, seconds: f64, drained: bool) -> Vec<Summary> {

@@ -8,12 +8,13 @@ use ringmain_connectors::Claims;
 use ringmain_metrics::FlowMetrics;
 use ringmain_ring::{Doorbell, Wake};
 use ringmain_runtime::{IoKind, LaunchOptions, ShardThread, Waker, launch};
-use ringmain_shard::{FlowControl, FlowParts, Phase, PositionKey, Shard, WireOptions, Wired, wire};
+use ringmain_shard::{FlowControl, FlowParts, Phase, Shard, WireOptions, Wired, wire};
 use ringmain_slab::Budget;
 
 use crate::check::Prepared;
+use crate::keeper::Keeper;
 use crate::run::RunError;
-use crate::store::Store;
+use crate::store::{Checkpoint, Store};
 
 /// How long opening files, binding and resolving may take altogether.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -26,7 +27,7 @@ pub(crate) struct Flow {
     pub name: String,
     pub metrics: FlowMetrics,
     pub control: Arc<FlowControl>,
-    pub positions: Vec<PositionKey>,
+    pub keeper: Keeper,
     /// Shards with a part of it.
     pub parts: usize,
     pub drain_us: u64,
@@ -83,18 +84,25 @@ fn wire_all(
     let mut flows = Vec::new();
     for (at, plan) in prepared.plan.flows.iter().enumerate() {
         let name = plan.name.value.clone();
-        let restore = store.map(|store| store.load(&name)).transpose().map_err(RunError::Store)?;
+        let checkpoint = match store {
+            Some(store) => store.load(plan).map_err(RunError::Store)?,
+            None => Checkpoint::of(plan),
+        };
+        let states: Arc<[_]> = checkpoint.states.clone().into();
         let options = WireOptions {
             bells: &bells,
             home: at % bells.len(),
             slab_bytes: prepared.plan.shards.slab_bytes as usize,
             linger_us: prepared.plan.shards.linger_us,
             budget: &budget,
-            restore: restore.as_deref().unwrap_or(&[]),
+            restore: &checkpoint.positions,
+            states: &states,
             keep_positions: store.is_some(),
             claims: &claims,
         };
-        let Wired { parts, metrics, control, positions } = wire(&Arc::new(plan.clone()), &options);
+        let wired = wire(&Arc::new(plan.clone()), &options);
+        let Wired { parts, metrics, control, positions, checkpoints } = wired;
+        let keeper = Keeper::new(&name, checkpoint, positions, checkpoints);
         let count = parts.len();
         for part in parts {
             shards[part.shard].0.push(part);
@@ -103,7 +111,7 @@ fn wire_all(
             name,
             metrics,
             control,
-            positions,
+            keeper,
             parts: count,
             drain_us: plan.drain_us,
             first_operator: plan.sources.len(),

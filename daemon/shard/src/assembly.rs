@@ -1,12 +1,14 @@
 //! Puts a flow's parts together, on the shard that they are for.
 
 use ringmain_connectors::{Placement, sink, source};
+use ringmain_ops::Operator;
 use ringmain_ops::chain::{Chain, Node, Target};
 use ringmain_ring::Span;
 use ringmain_slab::{Budget, Slab};
 
+use crate::checkpoint::{Checkpoints, SavedState};
 use crate::dead_letter::{self, DeadLetters};
-use crate::exchange::{Exchange, Keys};
+use crate::exchange::{Exchange, Keys, owner};
 use crate::exits::{Exit, Exits};
 use crate::flow::{FlowShard, Owner};
 use crate::inlet::{LoopInlet, Positions, RemoteInlet, SourceInlet, Stage};
@@ -46,7 +48,8 @@ impl Assembly<'_, '_> {
         // Key fields get their slots before any message can use them up.
         let keys = keys(&parts);
         let chain = chain(&parts)?;
-        let sources = self.sources(&mut parts, keys)?;
+        let checkpoints = checkpoints(&parts, &chain);
+        let sources = self.sources(&mut parts, keys, checkpoints.is_some())?;
         let remotes = self.remotes(&mut parts);
         let loops = self.loops(&mut parts);
         let outlets = std::mem::take(&mut parts.outlets).into_iter().enumerate();
@@ -77,6 +80,10 @@ impl Assembly<'_, '_> {
             dead_drained: false,
             done: false,
             letters: 0,
+            checkpoints,
+            timers: self.inlet(),
+            emitted: 0,
+            checkpoint_wanted: false,
             shard: parts.place.shard,
             scripts_seen: 0,
         })
@@ -91,6 +98,7 @@ impl Assembly<'_, '_> {
         &mut self,
         parts: &mut FlowParts,
         mut keys: Option<Keys>,
+        in_checkpoints: bool,
     ) -> Result<Vec<SourceInlet>, String> {
         let mut inlets = Vec::new();
         for part in std::mem::take(&mut parts.sources) {
@@ -123,7 +131,7 @@ impl Assembly<'_, '_> {
                 needs: entry_needs(parts, &targets),
                 targets,
                 exchange,
-                positions: part.slot.map(Positions::new),
+                positions: part.slot.filter(|_| !in_checkpoints).map(Positions::new),
                 stage: Stage::Running,
                 number: 0,
                 work: slab(parts),
@@ -145,6 +153,7 @@ impl Assembly<'_, '_> {
                 targets,
                 needs,
                 ended: false,
+                barred: false,
             }
         };
         remotes.map(inlet).collect()
@@ -204,12 +213,41 @@ fn keys(parts: &FlowParts) -> Option<Keys> {
     Some(Keys::new(&parts.plan.key_fields(), partition.count, &parts.schema))
 }
 
+fn checkpoints(parts: &FlowParts, chain: &Chain) -> Option<Checkpoints> {
+    let slot = parts.checkpoints.clone().filter(|_| chain.is_stateful())?;
+    parts.control.note_stateful();
+    let names = parts.plan.operators.iter().map(|o| o.name.value.clone()).collect();
+    let count = parts.plan.partition.as_ref().map_or(0, |p| p.count);
+    let (me, shards) = (parts.place.shard, usize::from(parts.place.shards));
+    Some(Checkpoints::new(slot, count, me, shards, names))
+}
+
+/// Gives an operator the states of this shard's partitions back.
+fn restore(operator: &mut dyn Operator, name: &str, parts: &FlowParts) -> Result<(), String> {
+    let (me, shards) = (parts.place.shard, usize::from(parts.place.shards));
+    let mine = |s: &&SavedState| s.operator == name && owner(s.partition, shards) == me;
+    for state in parts.states.iter().filter(mine) {
+        let format = operator.state_format().unwrap_or("none");
+        if format != state.format {
+            return Err(format!(
+                "{name}: the checkpoint has state in the format {}, the operator takes {format}; \
+                 give the operator another name to begin without state",
+                state.format
+            ));
+        }
+        let restored = operator.restore(state.partition, &state.bytes);
+        restored.map_err(|why| format!("{name}: the state in the checkpoint: {why}"))?;
+    }
+    Ok(())
+}
+
 fn chain(parts: &FlowParts) -> Result<Chain, String> {
     let key = parts.plan.key_fields();
     let mut nodes = Vec::new();
     for (at, plan) in parts.plan.operators.iter().enumerate() {
-        let operator = operators::compile(plan, &key, &parts.schema)
+        let mut operator = operators::compile(plan, &key, &parts.schema)
             .map_err(|error| format!("{}: {}", plan.name, error.message))?;
+        restore(&mut *operator, plan.name.as_str(), parts)?;
         let component = parts.graph.operator(at);
         nodes.push(Node { operator, component, outputs: parts.graph.operators[at].clone() });
     }

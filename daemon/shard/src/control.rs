@@ -1,7 +1,7 @@
 //! What the controller and a flow's shards say to each other: a phase down, a
 //! report up. Control rate; a few words, no queue.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringmain_connectors::Health;
@@ -63,6 +63,11 @@ pub struct FlowControl {
     /// The newest version of each script that was ever replaced.
     scripts: Mutex<Vec<ScriptVersion>>,
     reports: Mutex<Vec<ScriptReport>>,
+    /// Its operators keep state; known once it is open.
+    stateful: AtomicBool,
+    /// The newest checkpoint that was asked for, and the newest that is safe.
+    asked: AtomicU64,
+    stored: AtomicU64,
 }
 
 impl FlowControl {
@@ -80,7 +85,39 @@ impl FlowControl {
             newest: AtomicU64::new(0),
             scripts: Mutex::new(Vec::new()),
             reports: Mutex::new(Vec::new()),
+            stateful: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
         }
+    }
+
+    /// Whether the flow needs checkpoints: its operators keep state, and there
+    /// is a place to store it.
+    #[must_use]
+    pub fn is_stateful(&self) -> bool {
+        self.stateful.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_stateful(&self) {
+        self.stateful.store(true, Ordering::Release);
+    }
+
+    /// Asks every shard for its part of a new checkpoint; its epoch.
+    pub fn ask_checkpoint(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// The checkpoint of this epoch is on disk.
+    pub fn note_stored(&self, epoch: u64) {
+        self.stored.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    pub(crate) fn stored(&self) -> u64 {
+        self.stored.load(Ordering::Acquire)
     }
 
     /// Has every shard replace an operator's script between two batches.

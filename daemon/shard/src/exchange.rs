@@ -10,17 +10,18 @@
 //!   for this shard are not copied at all.
 
 use ringmain_base::Now;
+use ringmain_base::limits::partition_of;
 use ringmain_ring::{Marker, Span, Upstream};
 use ringmain_slab::{RowRef, SharedSchema, Slab, ValueRef};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::exits::pulse;
 
-/// Finds the partition of a row.
+/// Finds the hash of a row's key, and with it its partition.
 pub(crate) struct Keys {
     /// Slots of the key's fields; looked up when the flow is built.
     slots: Vec<u16>,
-    count: u64,
+    pub count: u16,
 }
 
 impl Keys {
@@ -29,19 +30,22 @@ impl Keys {
     pub(crate) fn new(names: &[String], count: u16, shared: &SharedSchema) -> Self {
         let slot = |name: &String| shared.intern(name).expect("key fields get their slots first");
         let slots = names.iter().map(slot).collect();
-        Self { slots, count: u64::from(count.max(1)) }
+        Self { slots, count: count.max(1) }
     }
 
-    /// Number of the row's partition.
+    /// Writes the hash of its key into every row.
     #[inline]
-    pub(crate) fn partition(&self, row: RowRef<'_>) -> u64 {
-        let mut hash = 0;
-        for slot in &self.slots {
-            hash = hash_value(row.get(*slot), hash);
-        }
-        // The upper half, scaled: no division, and every bit counts.
-        ((hash >> 32) * self.count) >> 32
+    pub(crate) fn hash(&self, slab: &mut Slab) {
+        slab.hash_keys(|row| {
+            let hash = |seed, slot: &u16| hash_value(row.get(*slot), seed);
+            (self.slots.iter().fold(0, hash) >> 32) as u32
+        });
     }
+}
+
+#[inline]
+fn partition(row: RowRef<'_>, count: u16) -> usize {
+    usize::from(partition_of(row.header().key_hash.to_native(), count))
 }
 
 /// XXH3 is specified for all time, unlike the hash functions that are made for
@@ -73,6 +77,11 @@ fn hash_tree(value: ValueRef<'_>, seed: u64) -> u64 {
         }),
         _ => seed,
     }
+}
+
+/// The shard, of so many, that a partition is pinned to.
+pub(crate) fn owner(partition: u16, shards: usize) -> u16 {
+    (usize::from(partition) % shards) as u16
 }
 
 /// The way to one other shard.
@@ -111,23 +120,31 @@ impl Exchange {
         linger_us: u64,
     ) -> Self {
         let lane = |upstream| Lane { upstream, open: None, stuck: false, drained: false };
-        let shards = lanes.len() as u64;
-        let owners = (0..keys.count).map(|partition| (partition % shards) as u16).collect();
+        let shards = lanes.len();
+        let owners = (0..keys.count).map(|partition| owner(partition, shards)).collect();
         let lanes = lanes.into_iter().map(|upstream| upstream.map(lane)).collect();
         Self { keys, me: me as u16, owners, lanes, linger_us }
+    }
+
+    /// Computes the keys' hashes of a new batch.
+    pub(crate) fn hash(&self, slab: &mut Slab) {
+        self.keys.hash(slab);
     }
 
     /// Copies the rows for other shards out of `slab`, number `number` of
     /// inlet `inlet`. Rows for this shard, and rows that found no room, stay.
     /// Returns how many found no room.
     pub(crate) fn scatter(&mut self, slab: &mut Slab, inlet: u16, number: u64, now: Now) -> usize {
+        if self.lanes.len() == 1 {
+            return 0;
+        }
         let mut stuck = 0;
         for lane in self.lanes.iter_mut().flatten() {
             lane.stuck = false;
         }
-        let (keys, lanes, owners) = (&self.keys, &mut self.lanes, &self.owners);
+        let (count, lanes, owners) = (self.keys.count, &mut self.lanes, &self.owners);
         slab.retain(|row| {
-            let target = owners[keys.partition(row) as usize];
+            let target = owners[partition(row, count)];
             let Some(lane) = &mut lanes[usize::from(target)] else { return true };
             if !lane.stuck && lane.push(row, inlet, number, now) {
                 return false;
@@ -142,10 +159,10 @@ impl Exchange {
     /// Of a batch after [`Exchange::scatter`]: moves the rows for this shard to
     /// `mine`. What there is no memory for stays, with all rows behind it.
     pub(crate) fn take_mine(&self, slab: &mut Slab, mine: &mut Slab) {
-        let (keys, owners, me) = (&self.keys, &self.owners, self.me);
+        let (count, owners, me) = (self.keys.count, &self.owners, self.me);
         let mut full = false;
         slab.retain(|row| {
-            if full || owners[keys.partition(row) as usize] != me {
+            if full || owners[partition(row, count)] != me {
                 return true;
             }
             let fits = mine.reserve(row.image_bound()).is_ok() && mine.push_copy(row).is_ok();
@@ -184,6 +201,17 @@ impl Exchange {
     /// Changes when credit or an ack comes back.
     pub(crate) fn pulse(&self) -> u64 {
         self.lanes.iter().flatten().map(|l| pulse(&l.upstream)).fold(0, u64::wrapping_add)
+    }
+
+    /// Sends everything, and the barrier of a checkpoint behind it.
+    pub(crate) fn barrier(&mut self, inlet: u16, epoch: u64, now: Now) {
+        self.flush(inlet, true, now);
+        for lane in self.lanes.iter_mut().flatten().filter(|lane| !lane.drained) {
+            let sent = lane.upstream.send_marker(Marker::Barrier(epoch));
+            // One barrier and one drain at most are under way; a consumer that
+            // is gone needs neither.
+            assert!(sent.is_ok() || lane.upstream.is_closed(), "there is room for a barrier");
+        }
     }
 
     /// Sends everything and announces the end. True when all have been told.
@@ -255,16 +283,17 @@ mod tests {
 
     #[test]
     fn equal_numbers_are_one_key_however_they_are_written() {
-        let (slab, schema) = rows(&[Scalar::Int(7), Scalar::Float(7.0), Scalar::Str("7")]);
-        let keys = Keys::new(&["device".into()], 64, &schema);
-        assert_eq!(keys.partition(slab.row(0)), keys.partition(slab.row(1)));
+        let (mut slab, schema) = rows(&[Scalar::Int(7), Scalar::Float(7.0), Scalar::Str("7")]);
+        Keys::new(&["device".into()], 64, &schema).hash(&mut slab);
+        assert_eq!(partition(slab.row(0), 64), partition(slab.row(1), 64));
     }
 
     #[test]
     fn a_key_has_the_same_partition_for_all_time() {
-        let (slab, schema) = rows(&[Scalar::Str("motor-0001"), Scalar::Int(42), Scalar::Null]);
-        let keys = Keys::new(&["device".into()], 64, &schema);
-        let partitions: Vec<_> = slab.rows().map(|row| keys.partition(row)).collect();
+        let values = [Scalar::Str("motor-0001"), Scalar::Int(42), Scalar::Null];
+        let (mut slab, schema) = rows(&values);
+        Keys::new(&["device".into()], 64, &schema).hash(&mut slab);
+        let partitions: Vec<_> = slab.rows().map(|row| partition(row, 64)).collect();
         // These numbers are on disk in checkpoints. If this fails, so does
         // every restart with state.
         assert_eq!(partitions, [48, 25, 49]);
@@ -283,7 +312,8 @@ mod tests {
             let mut row = slab.build(1, 1, &mut scratch);
             row.set_str(0, name);
             row.finish(0).unwrap();
-            counts[keys.partition(slab.row(0)) as usize] += 1;
+            keys.hash(&mut slab);
+            counts[partition(slab.row(0), 64)] += 1;
         }
         assert!(counts.iter().all(|count| (50..=160).contains(count)), "{counts:?}");
     }

@@ -13,6 +13,7 @@ use ringmain_ring::{Item, Marker, Span};
 use ringmain_runtime::io::{EventKind, Io};
 use ringmain_slab::Slab;
 
+use crate::checkpoint::Checkpoints;
 use crate::control::{FlowControl, Phase, ScriptReport};
 use crate::dead_letter::DeadLetters;
 use crate::exchange::Exchange;
@@ -61,6 +62,14 @@ pub(crate) struct FlowShard {
     pub shard: u16,
     /// The newest version of any script that was taken up.
     pub scripts_seen: u64,
+    /// Set when the flow keeps state and there is a place for it.
+    pub checkpoints: Option<Checkpoints>,
+    /// The inlet of what timers emit, and the last batch of it.
+    pub timers: u16,
+    pub emitted: u64,
+    /// A checkpoint cannot begin before rows that wait have found room; no new
+    /// batch comes before it.
+    pub checkpoint_wanted: bool,
 }
 
 impl FlowShard {
@@ -115,8 +124,10 @@ impl FlowShard {
         if self.control.newest_script() != self.scripts_seen {
             self.replace_scripts();
         }
-        let mut work = self.run_sources(io, now);
+        let mut work = self.begin_checkpoint(now);
+        work += self.run_sources(io, now);
         work += self.run_remotes(now);
+        work += self.align_checkpoint();
         work += self.run_loops(now);
         work += self.run_timers(now);
         work += self.run_outlets(io, now);
@@ -181,6 +192,9 @@ impl FlowShard {
 
     fn run_sources(&mut self, io: &mut dyn Io, now: Now) -> usize {
         let mut work = 0;
+        if self.checkpoints.as_ref().is_some_and(Checkpoints::is_aligning) {
+            return 0;
+        }
         for at in 0..self.sources.len() {
             for _ in 0..BATCHES_PER_TURN {
                 match self.run_source(at, io, now) {
@@ -202,13 +216,19 @@ impl FlowShard {
         if inlet.stuck {
             return self.run_stuck(at, now);
         }
-        if inlet.stage != Stage::Running || !self.exits.admit(&inlet.needs, now) {
+        if inlet.stage != Stage::Running
+            || self.checkpoint_wanted
+            || !self.exits.admit(&inlet.needs, now)
+        {
             return None;
         }
         self.exits.begin(inlet.id, inlet.number + 1, now);
         let cells = &self.cells[inlet.component];
         let (pull, rows) = inlet.pull(io, &mut self.exits.dead, cells, now);
         if rows > 0 {
+            if let Some(exchange) = &inlet.exchange {
+                exchange.hash(&mut inlet.work);
+            }
             self.scatter(at, now);
         }
         self.exits.end();
@@ -256,7 +276,10 @@ impl FlowShard {
         let mut work = 0;
         for inlet in &mut self.remotes {
             for _ in 0..BATCHES_PER_TURN {
-                if inlet.downstream.is_empty() || !self.exits.admit(&inlet.needs, now) {
+                if inlet.barred
+                    || inlet.downstream.is_empty()
+                    || !self.exits.admit(&inlet.needs, now)
+                {
                     break;
                 }
                 work += 1;
@@ -271,6 +294,7 @@ impl FlowShard {
                         self.exits.end();
                     }
                     Some(Item::Marker(Marker::Drain)) => inlet.ended = true,
+                    Some(Item::Marker(Marker::Barrier(_))) => inlet.barred = true,
                     Some(Item::Marker(_)) | None => {}
                 }
             }
@@ -306,11 +330,11 @@ impl FlowShard {
 
     fn run_timers(&mut self, now: Now) -> usize {
         let due = self.chain.timer_at_us().is_some_and(|at| at <= now.mono_us);
-        if !due || !self.exits.admit(&self.timer_needs, now) {
+        if !due || self.exits_drained || !self.exits.admit(&self.timer_needs, now) {
             return 0;
         }
-        self.letters += 1;
-        self.exits.begin(SINK_LETTERS, self.letters, now);
+        self.emitted += 1;
+        self.exits.begin(self.timers, self.emitted, now);
         self.chain.on_timers(&mut self.spare, now, &mut self.exits);
         self.exits.end();
         1
@@ -339,33 +363,6 @@ impl FlowShard {
         }
     }
 
-    /// Acks to other shards, positions of sources.
-    fn account(&mut self, io: &mut dyn Io, now: Now) {
-        for inlet in &mut self.remotes {
-            let received = inlet.downstream.received();
-            if received != inlet.downstream.acked() {
-                inlet.downstream.ack(self.exits.position(inlet.id, received));
-            }
-        }
-        for inlet in &mut self.sources {
-            if !inlet.is_accountable() {
-                continue;
-            }
-            let (id, upto) = (inlet.id, inlet.upto());
-            let mut accepted = self.exits.position(id, upto);
-            if let Some(exchange) = &mut inlet.exchange {
-                accepted = accepted.min(exchange.position(id, upto));
-            }
-            inlet.account(accepted, now);
-            if inlet.told.is_some_and(|told| told < accepted) {
-                inlet.told = Some(accepted);
-                let cells = &self.cells[inlet.component];
-                let dead = &mut self.exits.dead;
-                inlet.with(io, dead, cells, now, |s, _, cx| s.accepted(accepted, cx));
-            }
-        }
-    }
-
     /// The end of the flow moves from sources to sinks, stage by stage.
     fn advance_end(&mut self, now: Now) -> usize {
         let mut moved = 0;
@@ -387,8 +384,11 @@ impl FlowShard {
             moved += usize::from(self.dead_drained);
         }
         let dead_done = self.dead_outlet.as_ref().is_none_or(Outlet::is_done);
-        self.done =
-            self.dead_drained && dead_done && self.sources.iter().all(SourceInlet::is_settled);
+        if self.dead_drained && dead_done && self.is_acknowledged() {
+            moved += self.end_checkpoints();
+            self.done = self.checkpoints.as_ref().is_none_or(Checkpoints::is_ended)
+                && self.sources.iter().all(SourceInlet::is_settled);
+        }
         moved
     }
 

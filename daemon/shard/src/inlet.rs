@@ -160,11 +160,6 @@ impl SourceInlet {
         }
     }
 
-    /// Somebody asks how far it has been accepted.
-    pub(crate) fn is_accountable(&self) -> bool {
-        self.positions.is_some() || self.told.is_some()
-    }
-
     /// Its last position has been passed on, if it has positions, and it knows
     /// that everything was accepted, if it asks.
     pub(crate) fn is_settled(&self) -> bool {
@@ -190,6 +185,8 @@ pub(crate) struct RemoteInlet {
     pub targets: Vec<Target>,
     pub needs: Vec<usize>,
     pub ended: bool,
+    /// A barrier has come; what is behind it waits until all have.
+    pub barred: bool,
 }
 
 /// The way back of a cycle: a source without acks.

@@ -21,7 +21,9 @@
 //! configurations and stores positions.
 #![forbid(unsafe_code)]
 
+mod account;
 mod assembly;
+mod checkpoint;
 mod control;
 mod dead_letter;
 mod exchange;
@@ -36,6 +38,7 @@ mod test_bench;
 mod turn;
 mod wiring;
 
+pub use checkpoint::{CheckpointPart, CheckpointSlot, FINAL, SavedState};
 pub use control::{FlowControl, Phase, ScriptReport, ScriptVersion};
 pub use inlet::PositionSlot;
 pub use operators::{OperatorError, compile};

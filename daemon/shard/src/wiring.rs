@@ -17,6 +17,7 @@ use ringmain_ops::chain::Target;
 use ringmain_ring::{Doorbell, Downstream, Meter, Upstream, edge};
 use ringmain_slab::{Budget, SharedSchema, Slab};
 
+use crate::checkpoint::{CheckpointSlot, SavedState};
 use crate::control::FlowControl;
 use crate::exits::Shed;
 use crate::graph::{Graph, components, ports, sink_on_each_shard, source_on_each_shard};
@@ -40,7 +41,9 @@ pub struct WireOptions<'a> {
     pub budget: &'a Budget,
     /// Positions to resume from: source, shard, bytes.
     pub restore: &'a [(String, usize, Vec<u8>)],
-    /// Whether positions are kept.
+    /// State of operators to go on with.
+    pub states: &'a Arc<[SavedState]>,
+    /// Whether positions and state are kept.
     pub keep_positions: bool,
     /// What the connectors of one run share.
     pub claims: &'a Claims,
@@ -64,8 +67,10 @@ pub struct Wired {
     pub metrics: FlowMetrics,
     /// How it is told what to do.
     pub control: Arc<FlowControl>,
-    /// What is to be stored of it.
+    /// What is to be stored of it, when it has no state.
     pub positions: Vec<PositionKey>,
+    /// What is to be stored of it, when it has: one for each part, by shard.
+    pub checkpoints: Vec<(usize, CheckpointSlot)>,
 }
 
 pub(crate) struct SourceParts {
@@ -113,6 +118,8 @@ pub struct FlowParts {
     pub(crate) outlets: Vec<OutletParts>,
     pub(crate) letters: Option<Upstream<Slab>>,
     pub(crate) letters_sink: Option<OutletParts>,
+    pub(crate) checkpoints: Option<CheckpointSlot>,
+    pub(crate) states: Arc<[SavedState]>,
 }
 
 /// Memory that a flow takes on so many shards: slabs and connectors' buffers.
@@ -177,7 +184,9 @@ impl<'a> Wiring<'a> {
         self.add_loops(&mut parts);
         self.add_letters(&mut parts);
         metrics.edges = self.edges();
-        Wired { parts, metrics, control, positions: self.positions }
+        let slot = |part: &FlowParts| Some((part.shard, part.checkpoints.clone()?));
+        let checkpoints = parts.iter().filter_map(slot).collect();
+        Wired { parts, metrics, control, positions: self.positions, checkpoints }
     }
 
     fn empty_parts(
@@ -206,6 +215,8 @@ impl<'a> Wiring<'a> {
             outlets: Vec::new(),
             letters: None,
             letters_sink: None,
+            checkpoints: self.options.keep_positions.then(CheckpointSlot::default),
+            states: self.options.states.clone(),
         }
     }
 

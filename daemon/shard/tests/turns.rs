@@ -37,6 +37,7 @@ impl World {
             linger_us: 1_000,
             budget: &budget,
             restore: &[],
+            states: &Arc::default(),
             keep_positions: false,
             claims: &Claims::default(),
         };

@@ -23,6 +23,7 @@ use ringmain_slab::{Budget, RowRef, SharedSchema, Slab};
 use collect::{Behind, Collector};
 pub use message::{Datum, Message};
 
+use crate::exchange::Keys;
 use crate::graph::{self, Graph};
 use crate::operators::{self, OperatorError};
 
@@ -90,6 +91,7 @@ pub struct TestBench {
     collector: Collector,
     metrics: FlowMetrics,
     places: Vec<String>,
+    keys: Option<Keys>,
     work: Slab,
 }
 
@@ -128,6 +130,7 @@ impl TestBench {
             collector,
             metrics,
             places,
+            keys: plan.partition.as_ref().map(|p| Keys::new(&key, p.count, &schema)),
             work: Slab::new(SLAB_BYTES, &budget),
             schema,
         };
@@ -243,6 +246,9 @@ impl TestBench {
             Some(at) if at < operators => vec![Target::Operator(at)],
             Some(at) => vec![Target::Exit(at - operators)],
         };
+        if let Some(keys) = &self.keys {
+            keys.hash(&mut self.work);
+        }
         let now = self.now();
         self.chain.run(&targets, &mut self.work, now, &mut self.collector);
         self.settle()
