@@ -11,7 +11,7 @@ use ringmain_shard::{CheckpointPart, CheckpointSlot, FINAL, FlowControl, Positio
 use crate::store::{Checkpoint, Store};
 
 /// What is kept of one flow.
-pub(crate) struct Keeper {
+pub struct Keeper {
     flow: String,
     current: Checkpoint,
     positions: Vec<PositionKey>,
@@ -24,7 +24,9 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn new(
+    /// Goes on from `current`; what is new comes from these slots.
+    #[must_use]
+    pub fn new(
         flow: &str,
         current: Checkpoint,
         positions: Vec<PositionKey>,
@@ -34,13 +36,14 @@ impl Keeper {
     }
 
     /// Shards are about to hand over a checkpoint.
-    pub(crate) fn is_waiting(&self) -> bool {
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
         self.asked.is_some()
     }
 
     /// Stores what is there to be stored; `due` when it is time for more. True
     /// when the shards are to be woken.
-    pub(crate) fn tick(&mut self, control: &FlowControl, store: &Store, due: bool) -> bool {
+    pub fn tick(&mut self, control: &FlowControl, store: &Store, due: bool) -> bool {
         if !control.is_stateful() {
             if due {
                 self.store_positions(store);

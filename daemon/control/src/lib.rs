@@ -1,8 +1,8 @@
 //! The controller: stands beside the data path, never in it.
 //!
 //! Owns: checking a plan as a whole ([`prepare`]), starting and stopping
-//! shards ([`run`]), tests of flows ([`test`](fn@test)), storing positions, and telling people what is going on
-//! (live table, summary).
+//! shards ([`run`]), tests of flows ([`test`](fn@test)), checkpoints ([`Keeper`], [`Store`]), and telling people what is
+//! going on (live table, summary).
 //!
 //! Invariants:
 //! - `run` refuses what `check` refuses: both begin with [`prepare`].
@@ -25,6 +25,7 @@ mod summary;
 
 pub use check::{Prepared, prepare};
 pub use flow_test::{Failure, TestCase, TestReport, TestSuite, junit, test};
+pub use keeper::Keeper;
 pub use run::{Outcome, RunError, RunOptions, run};
-pub use store::StoreError;
+pub use store::{Checkpoint, Store, StoreError};
 pub use summary::Summary;

@@ -43,7 +43,7 @@ struct StateRecord {
 
 /// Where a flow goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Checkpoint {
+pub struct Checkpoint {
     /// Fields of the partition key that the state was kept by.
     pub key: Vec<String>,
     /// Partitions that it was kept in; 0 without a key.
@@ -56,13 +56,14 @@ pub(crate) struct Checkpoint {
 
 impl Checkpoint {
     /// A flow that has not run yet.
-    pub(crate) fn of(plan: &FlowPlan) -> Self {
+    #[must_use]
+    pub fn of(plan: &FlowPlan) -> Self {
         let partitions = plan.partition.as_ref().map_or(0, |partition| partition.count);
         Self { key: plan.key_fields(), partitions, ..Self::default() }
     }
 
     /// Replaces the position of a source on a shard.
-    pub(crate) fn set_position(&mut self, source: &str, shard: usize, position: Vec<u8>) {
+    pub fn set_position(&mut self, source: &str, shard: usize, position: Vec<u8>) {
         let known = self.positions.iter_mut().find(|(s, at, _)| s == source && *at == shard);
         match known {
             Some((.., old)) => *old = position,
@@ -133,7 +134,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 /// The checkpoints of all flows below one folder.
-pub(crate) struct Store {
+pub struct Store {
     dir: PathBuf,
     /// Held for as long as the daemon runs.
     _lock: File,
@@ -141,7 +142,10 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens or creates the folder.
-    pub(crate) fn open(data_dir: &Path) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// When it cannot be used, or another daemon uses it.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
         let dir = data_dir.join("checkpoints");
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -158,7 +162,10 @@ impl Store {
     }
 
     /// Where a flow goes on; a fresh checkpoint when it has not run yet.
-    pub(crate) fn load(&self, plan: &FlowPlan) -> Result<Checkpoint, StoreError> {
+    ///
+    /// # Errors
+    /// When the file is not a checkpoint that the flow can go on from.
+    pub fn load(&self, plan: &FlowPlan) -> Result<Checkpoint, StoreError> {
         let path = self.path(plan.name.as_str());
         let fresh = Checkpoint::of(plan);
         let bytes = match fs::read(&path) {
@@ -179,7 +186,10 @@ impl Store {
     }
 
     /// Replaces a flow's checkpoint.
-    pub(crate) fn save(&self, flow: &str, checkpoint: &Checkpoint) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one is still there.
+    pub fn save(&self, flow: &str, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let path = self.path(flow);
         replace(&path, &encode(flow, checkpoint)).map_err(|error| StoreError::Io { path, error })
     }

@@ -2,12 +2,14 @@
 //!
 //! Invariants: every byte has its offset from the moment its buffer is sealed,
 //! so a write that failed is done again at the same place, whatever part of it
-//! came through; and what was written after it stays. Bounds:
-//! [`WRITES_MAX`] writes in flight; bytes are bounded by the sink's [`Room`].
+//! came through. One write is in flight: were there more, the kernel could
+//! finish them in any order, and a process that dies in between would leave a
+//! hole of zeros in the file, with good lines behind it. So what is there
+//! after a death is the beginning of what was to be written, torn at most at
+//! its end. Bytes are bounded by the sink's [`Room`].
 //!
-//! A file that several shards share has no offsets: it is appended to by one
-//! write at a time, and of a write that came through in part the rest is
-//! written.
+//! A file that several shards share has no offsets: it is appended to, and of a
+//! write that came through in part the rest is written.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,8 +20,6 @@ use ringmain_runtime::io::{EventKind, Handle, Io, OpId};
 use super::rotation::Closed;
 use crate::outbuf::{Buf, Room};
 
-/// Writes of one file at the same time.
-pub(crate) const WRITES_MAX: usize = 4;
 /// Tags of one file; the last is for syncs.
 pub(crate) const TAGS: u32 = 16;
 const SYNC_TAG: u32 = TAGS - 1;
@@ -63,7 +63,7 @@ pub(crate) struct Target {
     pub(crate) used_us: u64,
     filling: Option<Buf>,
     sealed: VecDeque<Sealed>,
-    flights: VecDeque<Flight>,
+    flight: Option<Flight>,
     failed: VecDeque<Sealed>,
     /// Written and, with [`Syncing::Always`], not accepted yet.
     unsynced: VecDeque<Sealed>,
@@ -109,7 +109,7 @@ impl Target {
             used_us: 0,
             filling: None,
             sealed: VecDeque::new(),
-            flights: VecDeque::new(),
+            flight: None,
             failed: VecDeque::new(),
             unsynced: VecDeque::new(),
             covered: None,
@@ -144,15 +144,16 @@ impl Target {
 
     /// Writes what is sealed; also what is not, if nothing else is under way.
     pub(crate) fn submit(&mut self, io: &mut dyn Io, linger_over: bool) {
-        if linger_over && self.flights.is_empty() && self.sealed.is_empty() {
+        if linger_over && self.flight.is_none() && self.sealed.is_empty() {
             self.seal();
         }
-        let most = if self.shared { 1 } else { WRITES_MAX };
-        while self.failed.is_empty() && self.flights.len() < most {
-            let Some(Sealed { offset, buf }) = self.sealed.pop_front() else { break };
+        if self.failed.is_empty()
+            && self.flight.is_none()
+            && let Some(Sealed { offset, buf }) = self.sealed.pop_front()
+        {
             let tag = self.op.tag + self.sequence % SYNC_TAG;
             self.sequence = self.sequence.wrapping_add(1);
-            self.flights.push_back(Flight { tag, offset, first_slab: buf.first_slab });
+            self.flight = Some(Flight { tag, offset, first_slab: buf.first_slab });
             let at = (!self.shared).then_some(offset);
             io.write(self.handle, buf.bytes, at, OpId { tag, ..self.op });
         }
@@ -178,8 +179,7 @@ impl Target {
     ) -> Outcome {
         match event {
             EventKind::Written { buf, written, result } => {
-                let at = self.flights.iter().position(|flight| flight.tag == tag);
-                let Some(flight) = at.and_then(|at| self.flights.remove(at)) else {
+                let Some(flight) = self.flight.take_if(|flight| flight.tag == tag) else {
                     return Outcome::Good(0);
                 };
                 let buf = Buf { bytes: buf, first_slab: flight.first_slab };
@@ -261,7 +261,7 @@ impl Target {
     pub(crate) fn oldest(&self) -> Option<u64> {
         let bufs = self.sealed.iter().chain(&self.failed).chain(&self.unsynced);
         let slabs = bufs.map(|sealed| sealed.buf.first_slab);
-        let slabs = slabs.chain(self.flights.iter().map(|flight| flight.first_slab));
+        let slabs = slabs.chain(self.flight.iter().map(|flight| flight.first_slab));
         let filling = self.filling.iter().filter(|buf| !buf.bytes.is_empty());
         slabs.chain(filling.map(|buf| buf.first_slab)).min()
     }
@@ -269,7 +269,7 @@ impl Target {
     /// There is something that a turn could submit.
     pub(crate) fn can_submit(&self) -> bool {
         let filled = self.filling.as_ref().is_some_and(|buf| !buf.bytes.is_empty());
-        self.flights.is_empty() && self.failed.is_empty() && (filled || !self.sealed.is_empty())
+        self.flight.is_none() && self.failed.is_empty() && (filled || !self.sealed.is_empty())
     }
 
     /// Everything is written, and synced if that was asked for.
@@ -277,7 +277,7 @@ impl Target {
         let filled = self.filling.as_ref().is_some_and(|buf| !buf.bytes.is_empty());
         !filled
             && self.sealed.is_empty()
-            && self.flights.is_empty()
+            && self.flight.is_none()
             && self.failed.is_empty()
             && self.unsynced.is_empty()
             && self.covered.is_none()

@@ -2,6 +2,7 @@
 //! their submission, each going as far as the world lets it.
 
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use ringmain_base::Prng;
 
@@ -42,6 +43,12 @@ impl MemoryIo {
 
     fn attempt(&mut self, op: &mut Op, max: usize) -> Stand {
         let id = op.id;
+        if self.happens(self.faults.delay) {
+            return Stand::Waits;
+        }
+        if let Err(error) = self.chance(op) {
+            return Stand::Ended(op.failed(error));
+        }
         let result = match (&mut op.what, op.handle) {
             (What::Connect(place), _) => {
                 let place = place.clone();
@@ -61,6 +68,40 @@ impl MemoryIo {
             (_, None) => Ok(Stand::Waits),
         };
         result.unwrap_or_else(|error| Stand::Ended(op.failed(error)))
+    }
+
+    fn happens(&mut self, likely: f64) -> bool {
+        likely > 0.0 && self.rng.unit_f64() < likely
+    }
+
+    /// What may go wrong with an operation.
+    fn chance(&mut self, op: &mut Op) -> io::Result<()> {
+        let fails = |errno| Err(io::Error::from_raw_os_error(errno));
+        let faults = self.faults;
+        let thing = op.handle.and_then(|handle| self.thing_of(handle));
+        let kind = thing.map(|at| &self.things[at].kind);
+        let on_disk = matches!(kind, Some(Kind::File { .. } | Kind::Disk(_)));
+        let connected = matches!(kind, Some(Kind::Stream { .. }));
+        match &mut op.what {
+            What::Connect(_) if self.happens(faults.refuse) => fails(libc::ECONNREFUSED),
+            What::Sync if self.happens(faults.sync) => fails(libc::EIO),
+            What::Write { buf, offset, written } if on_disk && self.happens(faults.full) => {
+                let (mut part, handle) = (buf[*written..].to_vec(), op.handle);
+                part.truncate(self.rng.below(part.len() as u64 + 1) as usize);
+                if let Some(handle) = handle.filter(|_| !part.is_empty()) {
+                    let offset = offset.map(|offset| offset + *written as u64);
+                    *written += self.write_piece(handle, &part, offset)?;
+                }
+                fails(libc::ENOSPC)
+            }
+            What::Receive(_) | What::Write { .. } if connected && self.happens(faults.reset) => {
+                if let Some(Kind::Stream { gone, .. }) = thing.map(|at| &mut self.things[at].kind) {
+                    *gone = true;
+                }
+                fails(libc::ECONNRESET)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The whole of it, or a random part where the twin chops.
@@ -159,6 +200,16 @@ impl MemoryIo {
         }
         self.may(handle, Act::Read)?;
         let at = self.thing_of(handle).ok_or_else(crate::sys::bad_handle)?;
+        if let Kind::Disk(file) = &self.things[at].kind {
+            let mut bytes = vec![0; self.groups.buffer_bytes(group)];
+            let len = file.read_at(&mut bytes, offset)?;
+            if len == 0 {
+                return Ok(Stand::Ended(EventKind::Eof));
+            }
+            let len = self.piece(len);
+            let lease = self.groups.fill_from(group, &bytes[..len])?;
+            return Ok(Stand::Ended(EventKind::Received { lease }));
+        }
         let Kind::File { content, .. } = &self.things[at].kind else { return Err(wrong_kind()) };
         let offset = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let rest = content.len() - offset;
@@ -181,9 +232,26 @@ impl MemoryIo {
     ) -> io::Result<Stand> {
         self.may(handle, Act::Write)?;
         let rest = buf.len() - *written;
-        let mut len = if rest == 0 { 0 } else { self.piece(rest) };
+        let len = if rest == 0 { 0 } else { self.piece(rest) };
+        let at = offset.map(|offset| offset + *written as u64);
+        let len = self.write_piece(handle, &buf[*written..*written + len], at)?;
+        *written += len;
+        if *written < buf.len() {
+            return Ok(Stand::Waits);
+        }
+        let (buf, written) = (std::mem::take(buf), *written);
+        Ok(Stand::Ended(EventKind::Written { buf, written, result: Ok(()) }))
+    }
+
+    /// As much of it as the other side takes.
+    fn write_piece(
+        &mut self,
+        handle: Handle,
+        bytes: &[u8],
+        offset: Option<u64>,
+    ) -> io::Result<usize> {
         let thing = self.thing(handle)?;
-        let bytes = &buf[*written..];
+        let mut len = bytes.len();
         match &mut thing.kind {
             Kind::Stream { gone: true, .. } => {
                 return Err(io::Error::from_raw_os_error(libc::EPIPE));
@@ -193,18 +261,17 @@ impl MemoryIo {
                 outbox.extend_from_slice(&bytes[..len]);
             }
             Kind::File { content, .. } => {
-                let at = offset.map_or(content.len(), |offset| offset as usize + *written);
+                let at = offset.map_or(content.len(), |offset| offset as usize);
                 content.resize(content.len().max(at + len), 0);
-                content[at..at + len].copy_from_slice(&bytes[..len]);
+                content[at..at + len].copy_from_slice(bytes);
+            }
+            Kind::Disk(file) => {
+                let end = file.metadata()?.len();
+                file.write_all_at(bytes, offset.unwrap_or(end))?;
             }
             _ => return Err(wrong_kind()),
         }
-        *written += len;
-        if *written < buf.len() {
-            return Ok(Stand::Waits);
-        }
-        let (buf, written) = (std::mem::take(buf), *written);
-        Ok(Stand::Ended(EventKind::Written { buf, written, result: Ok(()) }))
+        Ok(len)
     }
 
     fn send_all(&mut self, handle: Handle, buf: &mut Vec<u8>, ends: &[u32]) -> io::Result<Stand> {
@@ -224,10 +291,12 @@ impl MemoryIo {
 
     fn sync_now(&mut self, handle: Handle) -> io::Result<Stand> {
         self.may(handle, Act::Sync)?;
-        let Kind::File { content, durable } = &mut self.thing(handle)?.kind else {
-            return Err(wrong_kind());
-        };
-        durable.clone_from(content);
+        match &mut self.thing(handle)?.kind {
+            Kind::File { content, durable } => durable.clone_from(content),
+            // Nothing here cuts the power of the machine.
+            Kind::Disk(_) => {}
+            _ => return Err(wrong_kind()),
+        }
         Ok(Stand::Ended(EventKind::Synced))
     }
 }

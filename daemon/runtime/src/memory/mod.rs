@@ -1,7 +1,9 @@
 //! `MemoryIo`: the [`Io`] of tests and of the simulation.
 //!
 //! Files, streams, listeners and datagrams live in memory; a test holds their
-//! far ends ([`End`]) and scripts what happens there. Time is virtual: it
+//! far ends ([`End`]) and scripts what happens there, or lets chance do it
+//! ([`Faults`]). Files that a connector opens itself are the machine's; when
+//! they are read and written, and what goes wrong, is the twin's. Time is virtual: it
 //! moves when the test says so, or when a wait finds nothing to do. What is
 //! random (the length of pieces, with [`MemoryIo::chop`]) follows from a
 //! seed, so a run can be repeated.
@@ -26,7 +28,7 @@ use crate::pollio::group::Groups;
 use crate::slots::{Key, Slots};
 use crate::sys::{bad_handle, cancelled};
 use crate::timers::Timers;
-pub use world::{Act, End, Place};
+pub use world::{Act, End, Faults, Place};
 use world::{Kind, Thing};
 
 #[derive(Debug)]
@@ -94,6 +96,7 @@ pub struct MemoryIo {
     ready: VecDeque<Event>,
     rng: Xoshiro,
     chops: bool,
+    faults: Faults,
     now_us: u64,
 }
 
@@ -115,6 +118,7 @@ impl MemoryIo {
             ready: VecDeque::new(),
             rng: Xoshiro::new(seed),
             chops: false,
+            faults: Faults::default(),
             now_us: 0,
         }
     }
@@ -206,10 +210,18 @@ impl Io for MemoryIo {
         self.groups.release(lease);
     }
 
-    /// Takes descriptors from [`MemoryIo::stand_in`] only.
+    /// Takes descriptors from [`MemoryIo::stand_in`], and files of the machine:
+    /// these are read and written when the twin says so.
     fn adopt(&mut self, fd: OwnedFd) -> io::Result<Handle> {
-        let thing = self.stand_ins.remove(&fd.as_raw_fd());
-        self.open(thing.ok_or(io::ErrorKind::Unsupported)?)
+        if let Some(thing) = self.stand_ins.remove(&fd.as_raw_fd()) {
+            return self.open(thing);
+        }
+        let file = std::fs::File::from(fd);
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let end = self.add_thing(Thing::new(Kind::Disk(file)));
+        self.open(end.0)
     }
 
     fn descriptor(&self, _: Handle) -> Option<BorrowedFd<'_>> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::MemoryIo;
-use super::world::{Act, Arrival, End, Kind, Place, Thing};
+use super::world::{Act, Arrival, End, Faults, Kind, Place, Thing};
 use crate::io::{Handle, Peer};
 
 /// An end of another kind was named: a fault of the test.
@@ -161,6 +161,11 @@ impl MemoryIo {
     /// receiving operation ends with it, as it does with the kernel's.
     pub fn fail_next(&mut self, end: End, act: Act, errno: i32) {
         self.things[end.0].failures.push_back((act, errno));
+    }
+
+    /// From now on things go wrong by chance.
+    pub fn set_faults(&mut self, faults: Faults) {
+        self.faults = faults;
     }
 
     /// From now on reads and writes come in pieces of random length.

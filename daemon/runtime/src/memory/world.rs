@@ -64,6 +64,24 @@ pub(super) enum Kind {
         content: Vec<u8>,
         durable: Vec<u8>,
     },
+    /// A file of this machine, for connectors that open theirs themselves.
+    Disk(std::fs::File),
+}
+
+/// How likely it is that something goes wrong, each from 0 to 1. All of it
+/// follows from the twin's seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Faults {
+    /// An operation that could go on does not, this time.
+    pub delay: f64,
+    /// A write into a file fails half way: the disk is full.
+    pub full: f64,
+    /// A sync fails.
+    pub sync: f64,
+    /// A connection is refused although somebody listens.
+    pub refuse: f64,
+    /// A connection breaks, with what was not read.
+    pub reset: f64,
 }
 
 #[derive(Debug)]
