@@ -14,7 +14,6 @@ pub struct Case {
     pub seed: u64,
     pub shards: usize,
     pub keyed: bool,
-    pub keys: u64,
     /// Good messages.
     pub messages: u64,
     /// Lines that are no messages.
@@ -58,7 +57,7 @@ impl Case {
             seed,
             shards,
             keyed,
-            keys,
+
             messages,
             garbage,
             counts,
