@@ -54,6 +54,14 @@ pub struct Node {
     pub outputs: Vec<Vec<Target>>,
 }
 
+/// Why an operator is called.
+#[derive(Clone, Copy)]
+enum Call {
+    Batch,
+    Timer,
+    End,
+}
+
 struct Place {
     node: Node,
     /// One slab per named port; taken out while the operator's outputs run.
@@ -66,6 +74,9 @@ pub struct Chain {
     cells: Arc<[Cells]>,
     /// Slabs for the copies of branches: as many as the graph is deep.
     spares: Vec<Slab>,
+    /// Operators that may still hold something back when the flow ends, the
+    /// next one last.
+    ending: Option<Vec<usize>>,
 }
 
 impl Chain {
@@ -83,7 +94,7 @@ impl Chain {
             assert_eq!(node.outputs.len(), ports + 1, "readers for each port");
             Place { node, ports: (0..ports).map(|_| Slab::new(slab_bytes, budget)).collect() }
         };
-        Self { places: nodes.into_iter().map(place).collect(), cells, spares }
+        Self { places: nodes.into_iter().map(place).collect(), cells, spares, ending: None }
     }
 
     /// Runs the rows of `slab` through all that `targets` lead to. The slab is
@@ -116,9 +127,46 @@ impl Chain {
         for at in 0..self.places.len() {
             let due = self.places[at].node.operator.timer_at_us();
             if due.is_some_and(|due| due <= now.mono_us) {
-                self.call(at, slab, now, outside, true);
+                self.call(at, slab, now, outside, Call::Timer);
             }
         }
+    }
+
+    /// Lets operators give out what they hold back, each before those that
+    /// read it: one slab per call. True when none has any more.
+    pub fn on_end(&mut self, slab: &mut Slab, now: Now, outside: &mut dyn Outside) -> bool {
+        if self.ending.is_none() {
+            self.ending = Some(self.in_order());
+        }
+        let next = self.ending.as_ref().and_then(|order| order.last()).copied();
+        let Some(at) = next else { return true };
+        let more = self.call(at, slab, now, outside, Call::End);
+        if let Some(order) = self.ending.as_mut().filter(|_| !more) {
+            order.pop();
+        }
+        false
+    }
+
+    /// Operators, from the last: none behind one that it reads.
+    fn in_order(&self) -> Vec<usize> {
+        let mut order = Vec::with_capacity(self.places.len());
+        let mut seen = vec![false; self.places.len()];
+        for at in 0..self.places.len() {
+            self.readers_first(at, &mut seen, &mut order);
+        }
+        order
+    }
+
+    fn readers_first(&self, at: usize, seen: &mut [bool], order: &mut Vec<usize>) {
+        if std::mem::replace(&mut seen[at], true) {
+            return;
+        }
+        for target in self.places[at].node.outputs.iter().flatten() {
+            if let Target::Operator(reader) = target {
+                self.readers_first(*reader, seen, order);
+            }
+        }
+        order.push(at);
     }
 
     /// Replaces the code of operator `at`; see [`Operator::reload`].
@@ -189,7 +237,9 @@ impl Chain {
     fn step(&mut self, target: Target, slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
         match target {
             Target::Exit(exit) => outside.deliver(exit, slab),
-            Target::Operator(at) => self.call(at, slab, now, outside, false),
+            Target::Operator(at) => {
+                self.call(at, slab, now, outside, Call::Batch);
+            }
         }
     }
 
@@ -199,18 +249,19 @@ impl Chain {
         slab: &mut Slab,
         now: Now,
         outside: &mut dyn Outside,
-        timer: bool,
-    ) {
+        call: Call,
+    ) -> bool {
+        let mut more = false;
         let place = &mut self.places[at];
         let component = place.node.component;
         let cells = &self.cells[component];
         let rows_in = slab.len() as u64;
         let mut refuse = RefuseAs { outside: &mut *outside, component, cells, dead: 0 };
         let mut cx = Context { now, refuse: &mut refuse, ports: &mut place.ports };
-        if timer {
-            place.node.operator.on_timer(slab, &mut cx);
-        } else {
-            place.node.operator.process(slab, &mut cx);
+        match call {
+            Call::Batch => place.node.operator.process(slab, &mut cx),
+            Call::Timer => place.node.operator.on_timer(slab, &mut cx),
+            Call::End => more = place.node.operator.on_end(slab, &mut cx),
         }
         let dead = refuse.dead;
         let rows_out = (slab.len() + place.ports.iter().map(Slab::len).sum::<usize>()) as u64;
@@ -221,6 +272,7 @@ impl Chain {
         cells.rows_out.add(rows_out);
         cells.dropped.add(rows_in - rows_out - dead);
         self.outputs(at, slab, now, outside);
+        more
     }
 
     fn outputs(&mut self, at: usize, slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
@@ -249,5 +301,76 @@ impl Refuse for RefuseAs<'_> {
         self.dead += 1;
         self.cells.refuse(reason);
         self.outside.refuse(self.component, row, reason, detail);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringmain_slab::{Scalar, Scratch};
+
+    /// Keeps rows back until the end, then gives out one per call.
+    #[derive(Default)]
+    struct Hoard(i64);
+
+    impl Operator for Hoard {
+        fn process(&mut self, slab: &mut Slab, _: &mut Context<'_>) {
+            self.0 += slab.len() as i64;
+            slab.clear();
+        }
+
+        fn on_end(&mut self, slab: &mut Slab, _: &mut Context<'_>) -> bool {
+            if self.0 > 0 {
+                self.0 -= 1;
+                push(slab, self.0);
+            }
+            self.0 > 0
+        }
+    }
+
+    fn push(slab: &mut Slab, value: i64) {
+        let mut scratch = Scratch::default();
+        let mut row = slab.build(1, 1, &mut scratch);
+        row.set(0, Scalar::Int(value));
+        row.finish(0).unwrap();
+    }
+
+    #[derive(Default)]
+    struct Count(usize);
+
+    impl Outside for Count {
+        fn deliver(&mut self, _: usize, slab: &mut Slab) {
+            self.0 += slab.len();
+            slab.clear();
+        }
+
+        fn component_behind(&self, _: usize) -> usize {
+            0
+        }
+
+        fn refuse(&mut self, _: usize, _: RowRef<'_>, _: Reason, _: &str) {}
+    }
+
+    #[test]
+    fn what_operators_hold_back_leaves_at_the_end_whatever_their_order() {
+        let budget = Budget::new(0);
+        let cells: Arc<[Cells]> = (0..2).map(|_| Cells::default()).collect();
+        // The second in the list is the first in the chain.
+        let node = |component, target| Node {
+            operator: Box::new(Hoard::default()),
+            component,
+            outputs: vec![vec![target]],
+        };
+        let nodes = vec![node(0, Target::Exit(0)), node(1, Target::Operator(0))];
+        let mut chain = Chain::new(nodes, cells, 4096, &budget);
+        let (mut slab, mut out) = (Slab::new(4096, &budget), Count::default());
+        let now = Now::default();
+        for value in 0..5 {
+            push(&mut slab, value);
+        }
+        chain.run(&[Target::Operator(1)], &mut slab, now, &mut out);
+        assert_eq!(out.0, 0);
+        let calls = (0..100).take_while(|_| !chain.on_end(&mut slab, now, &mut out)).count();
+        assert_eq!((out.0, calls), (5, 10));
     }
 }

@@ -107,4 +107,14 @@ pub trait Operator {
     fn on_timer(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
         let _ = (slab, cx);
     }
+
+    /// No row will come any more, and nothing keeps the state: what it holds
+    /// back leaves now. Rows put into `slab`, which is empty, leave through the
+    /// default port. True when there is more than it wants to put into one
+    /// slab: it is called again. Not called when a checkpoint takes the state
+    /// to the next run.
+    fn on_end(&mut self, slab: &mut Slab, cx: &mut Context<'_>) -> bool {
+        let _ = (slab, cx);
+        false
+    }
 }

@@ -76,6 +76,7 @@ impl Assembly<'_, '_> {
             outlets,
             dead_outlet,
             stopping: false,
+            operators_ended: false,
             exits_drained: false,
             dead_drained: false,
             done: false,

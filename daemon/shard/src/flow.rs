@@ -55,6 +55,7 @@ pub(crate) struct FlowShard {
     pub spare: Slab,
     pub timer_needs: Vec<usize>,
     pub stopping: bool,
+    pub operators_ended: bool,
     pub exits_drained: bool,
     pub dead_drained: bool,
     pub done: bool,
@@ -330,7 +331,11 @@ impl FlowShard {
 
     fn run_timers(&mut self, now: Now) -> usize {
         let due = self.chain.timer_at_us().is_some_and(|at| at <= now.mono_us);
-        if !due || self.exits_drained || !self.exits.admit(&self.timer_needs, now) {
+        if !due
+            || self.operators_ended
+            || self.exits_drained
+            || !self.exits.admit(&self.timer_needs, now)
+        {
             return 0;
         }
         self.emitted += 1;
@@ -375,7 +380,7 @@ impl FlowShard {
                 }
             }
         }
-        if !self.exits_drained && self.is_quiet() {
+        if !self.exits_drained && self.is_quiet() && self.end_operators(now) {
             self.exits_drained = self.exits.drain(self.sinks);
             moved += usize::from(self.exits_drained);
         }
@@ -390,6 +395,23 @@ impl FlowShard {
                 && self.sources.iter().all(SourceInlet::is_settled);
         }
         moved
+    }
+
+    /// Lets operators give out what they hold back, unless a checkpoint takes
+    /// it to the next run. True when that is done.
+    fn end_operators(&mut self, now: Now) -> bool {
+        let kept = self.stopping && self.checkpoints.is_some();
+        while !self.operators_ended && !kept {
+            if !self.exits.admit(&self.timer_needs, now) {
+                return false;
+            }
+            self.emitted += 1;
+            self.exits.begin(self.timers, self.emitted, now);
+            self.operators_ended = self.chain.on_end(&mut self.spare, now, &mut self.exits);
+            self.exits.end();
+        }
+        // What was sent round a cycle comes back first.
+        self.is_quiet()
     }
 
     /// Nothing more can come into the chain.
