@@ -429,3 +429,51 @@ fn floors_above_add_what_they_find() {
         "a.toml:6:9: error: unexpected end of the expression\n 6 | where = \"rpm >\"\n   |         ^^^^^^^\n"
     );
 }
+
+#[test]
+fn every_key_of_an_operator_by_key_reaches_the_plan() {
+    let by = |key: &[&str], max_keys, ttl_us| KeyedPlan {
+        key: key.iter().map(|name| s(name)).collect(),
+        max_keys,
+        ttl_us,
+    };
+    let plain = || by(&[], 100_000, None);
+    assert_eq!(
+        operator("type = \"change_detector\""),
+        OperatorKind::ChangeDetector(ChangePlan {
+            by: plain(),
+            fields: vec![],
+            first_passes: true,
+            deadband: None
+        })
+    );
+    let change = operator(
+        "type = \"change_detector\"\nkey = [\"entityId\", \"aspect\"]\nmax_keys = 7\nttl = \"1h\"\n\
+         fields = \"status\"\nfirst = \"drop\"\ndeadband = 0.5",
+    );
+    let by_both = by(&["entityId", "aspect"], 7, Some(3_600_000_000));
+    let expected = ChangePlan {
+        by: by_both,
+        fields: vec![s("status")],
+        first_passes: false,
+        deadband: Some(0.5),
+    };
+    assert_eq!(change, OperatorKind::ChangeDetector(expected));
+    let sample = operator(
+        "type = \"sample\"\nevery = \"15m\"\nclock = \"event\"\ntime_field = \"t\"\ntime_unit = \"s\"",
+    );
+    let clock = ClockPlan::Event { field: Some(s("t")), unit: TimeUnit::S };
+    let expected = SamplePlan { by: plain(), every_us: 900_000_000, clock };
+    assert_eq!(sample, OperatorKind::Sample(expected));
+    let sample = operator("type = \"sample\"\nevery = \"1s\"");
+    let expected = SamplePlan { by: plain(), every_us: 1_000_000, clock: ClockPlan::Server };
+    assert_eq!(sample, OperatorKind::Sample(expected));
+    let hysteresis =
+        operator("type = \"hysteresis\"\nemit_when = \"rpm > 100\"\nrelease_when = \"rpm < 80\"");
+    let expected = HysteresisPlan {
+        by: plain(),
+        emit_when: s("rpm > 100"),
+        release_when: Some(s("rpm < 80")),
+    };
+    assert_eq!(hysteresis, OperatorKind::Hysteresis(expected));
+}

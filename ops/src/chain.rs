@@ -264,6 +264,13 @@ impl Chain {
             Call::End => more = place.node.operator.on_end(slab, &mut cx),
         }
         let dead = refuse.dead;
+        if let Some(tally) = place.node.operator.tally() {
+            cells.keys.set(tally.keys);
+            cells.evicted.set(tally.evicted);
+            cells.expired.set(tally.expired);
+            cells.late.set(tally.late);
+            cells.held.set(tally.held);
+        }
         let rows_out = (slab.len() + place.ports.iter().map(Slab::len).sum::<usize>()) as u64;
         // What an operator makes up itself counts as come in, so that the
         // counts balance.

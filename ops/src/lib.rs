@@ -1,7 +1,8 @@
 //! Operators: what happens to rows between a source and a sink.
 //!
-//! Owns: the [`Operator`] trait, the native operators (filter, map, route) and
-//! the native form of expressions. The crate `lua` adds operators written in
+//! Owns: the [`Operator`] trait, the native operators (filter, map, route,
+//! and those that remember something by key) and the native form of
+//! expressions. The crate `lua` adds operators written in
 //! Lua and the complete expressions.
 //!
 //! Invariants:
@@ -36,6 +37,22 @@ pub struct Context<'a> {
     /// One slab per port of [`Operator::ports`], empty when `process` is
     /// called.
     pub ports: &'a mut [Slab],
+}
+
+/// What an operator that keeps something has counted since it was made, for
+/// people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Keys that are known now.
+    pub keys: u64,
+    /// Keys that were forgotten to make room.
+    pub evicted: u64,
+    /// Keys that were forgotten because their time was over.
+    pub expired: u64,
+    /// Messages that came after their window was closed.
+    pub late: u64,
+    /// Messages that are held back now.
+    pub held: u64,
 }
 
 /// One step of a flow, on one shard.
@@ -89,6 +106,11 @@ pub trait Operator {
     fn reload(&mut self, code: &str, chunk: &str) -> Result<(), String> {
         let _ = code;
         Err(format!("{chunk}: this operator is not made of a script"))
+    }
+
+    /// What it keeps, in numbers; `None` for an operator that keeps nothing.
+    fn tally(&self) -> Option<Tally> {
+        None
     }
 
     /// Why it refuses everything, if it does; people are told.

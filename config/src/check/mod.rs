@@ -3,6 +3,7 @@
 
 mod claims;
 mod cycle;
+mod keyed;
 mod loss;
 mod memory;
 mod tests;
@@ -22,6 +23,7 @@ pub(crate) fn all(
     for flow in flows {
         wiring::check(out, flow);
         cycle::check(out, &flow.nodes);
+        keyed::check(out, flow);
         loss::check(out, flow);
         memory::check(out, flow, memory_bytes);
         tests::check(out, flow);

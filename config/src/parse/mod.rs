@@ -7,6 +7,7 @@ mod generator;
 mod input;
 mod net;
 mod operator;
+mod operator_keyed;
 mod retry;
 mod sink;
 mod source;

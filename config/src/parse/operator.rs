@@ -31,7 +31,8 @@ pub(super) fn operator(
         "filter" => expression(cx, section, "where").map(|where_| OperatorKind::Filter { where_ }),
         "map" => map(cx, section).map(OperatorKind::Map),
         "route" => route(cx, section).map(OperatorKind::Route),
-        _ => lua(cx, section, base_dir).map(OperatorKind::Lua),
+        "lua" => lua(cx, section, base_dir).map(OperatorKind::Lua),
+        kind => super::operator_keyed::keyed(cx, kind, section),
     };
     let ports = match (&kind, component.kind) {
         (Some(OperatorKind::Route(route)), _) => {

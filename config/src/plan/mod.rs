@@ -9,6 +9,7 @@
 
 mod daemon;
 mod operator;
+mod operator_keyed;
 mod sink;
 mod source;
 mod test;
@@ -19,6 +20,7 @@ pub use daemon::{
 pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
 };
+pub use operator_keyed::{ChangePlan, ClockPlan, HysteresisPlan, KeyedPlan, SamplePlan};
 pub use sink::{
     BreakerPlan, DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment,
     SinkKind, SinkPlan, Template, WhenFull,
@@ -91,12 +93,34 @@ pub struct PartitionPlan {
     pub count: u16,
 }
 
+/// What operators know of `[partition]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowKey {
+    /// Fields of the key; none without partitions.
+    pub fields: Vec<String>,
+    /// Partitions; 1 without any.
+    pub count: u16,
+}
+
+impl Default for FlowKey {
+    fn default() -> Self {
+        Self { fields: Vec::new(), count: 1 }
+    }
+}
+
 impl FlowPlan {
     /// The names of all components in the order sources, operators, sinks.
     pub fn component_names(&self) -> impl Iterator<Item = &Spanned<String>> {
         let sources = self.sources.iter().map(|c| &c.name);
         let operators = self.operators.iter().map(|c| &c.name);
         sources.chain(operators).chain(self.sinks.iter().map(|c| &c.name))
+    }
+
+    /// The partition key and the number of partitions.
+    #[must_use]
+    pub fn flow_key(&self) -> FlowKey {
+        let count = self.partition.as_ref().map_or(1, |partition| partition.count);
+        FlowKey { fields: self.key_fields(), count }
     }
 
     /// Fields of the partition key; none without `[partition]`.

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::operator_keyed::{ChangePlan, HysteresisPlan, KeyedPlan, SamplePlan};
 use super::sink::WhenFull;
 use crate::span::Spanned;
 use crate::value::Table;
@@ -53,6 +54,12 @@ pub enum OperatorKind {
     Route(RoutePlan),
     /// A Lua script.
     Lua(LuaPlan),
+    /// Keeps messages in which watched fields have changed.
+    ChangeDetector(ChangePlan),
+    /// Keeps one message per key and interval.
+    Sample(SamplePlan),
+    /// Keeps a match until another condition releases the next.
+    Hysteresis(HysteresisPlan),
 }
 
 /// `type = "map"`. Applied in the order set, rename, remove, keep.
@@ -126,6 +133,20 @@ impl OperatorKind {
             Self::Map(_) => "map",
             Self::Route(_) => "route",
             Self::Lua(_) => "lua",
+            Self::ChangeDetector(_) => "change_detector",
+            Self::Sample(_) => "sample",
+            Self::Hysteresis(_) => "hysteresis",
+        }
+    }
+
+    /// The key by which it remembers something.
+    #[must_use]
+    pub const fn by_key(&self) -> Option<&KeyedPlan> {
+        match self {
+            Self::Filter { .. } | Self::Map(_) | Self::Route(_) | Self::Lua(_) => None,
+            Self::ChangeDetector(plan) => Some(&plan.by),
+            Self::Sample(plan) => Some(&plan.by),
+            Self::Hysteresis(plan) => Some(&plan.by),
         }
     }
 }

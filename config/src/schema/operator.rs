@@ -1,9 +1,9 @@
 //! Keys of operators.
 
 use super::Kind::{Expr, Int, OneOf, Other, Size, Text, Texts, Time};
-use super::{Family, Schema, def, opt, req};
+use super::{CHANGE, Family, HYSTERESIS, SAMPLE, Schema, def, opt, req};
 
-static COMMON: Schema = Schema {
+pub(super) static COMMON: Schema = Schema {
     title: "an operator",
     header: "",
     about: "",
@@ -91,7 +91,15 @@ pub(crate) static LIMITS: Schema = Schema {
 
 pub(crate) static OPERATORS: Family = Family {
     noun: "operator",
-    types: &[("filter", &FILTER), ("map", &MAP), ("route", &ROUTE), ("lua", &LUA)],
+    types: &[
+        ("filter", &FILTER),
+        ("map", &MAP),
+        ("route", &ROUTE),
+        ("lua", &LUA),
+        ("change_detector", &CHANGE),
+        ("sample", &SAMPLE),
+        ("hysteresis", &HYSTERESIS),
+    ],
 };
 
 pub(crate) static INPUT: Schema = Schema {

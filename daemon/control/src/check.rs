@@ -51,7 +51,7 @@ pub(crate) fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
             found.push(Diagnostic::error(key.span, message));
         }
     }
-    let key = flow.key_fields();
+    let key = flow.flow_key();
     for operator in &flow.operators {
         if let Err(error) = compile(operator, &key, &schema) {
             let name = operator.name.as_str();

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use ringmain_config::{FlowPlan, LuaSource, OperatorKind, OperatorPlan};
+use ringmain_config::{FlowKey, FlowPlan, LuaSource, OperatorKind, OperatorPlan};
 use ringmain_shard::compile;
 use ringmain_slab::SharedSchema;
 
@@ -29,7 +29,7 @@ struct Script {
     flow: usize,
     operator: usize,
     plan: OperatorPlan,
-    key: Vec<String>,
+    key: FlowKey,
     path: PathBuf,
     /// The text that was loaded or refused last.
     text: String,
@@ -136,7 +136,7 @@ fn of_flow(at: usize, plan: &FlowPlan) -> Vec<Script> {
         let OperatorKind::Lua(lua) = &plan_of.kind else { return None };
         let LuaSource::Script(path) = &lua.source else { return None };
         let text = std::fs::read_to_string(&path.value).unwrap_or_default();
-        let (path, key) = (path.value.clone(), plan.key_fields());
+        let (path, key) = (path.value.clone(), plan.flow_key());
         Some(Script { flow: at, operator, plan: plan_of.clone(), key, path, text })
     };
     operators.filter_map(script).collect()

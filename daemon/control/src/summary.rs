@@ -36,6 +36,17 @@ pub struct Totals {
     pub bytes_in: u64,
     /// Bytes written to the outside.
     pub bytes_out: u64,
+    /// Keys that an operator had to forget to make room.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub evicted: u64,
+    /// Messages that came after their window was closed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub late: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// An edge's total.
@@ -67,6 +78,8 @@ impl Summary {
                 dead: c.dead,
                 bytes_in: c.bytes_in,
                 bytes_out: c.bytes_out,
+                evicted: c.evicted,
+                late: c.late,
             };
             (c.name.clone(), totals)
         };
@@ -134,6 +147,16 @@ impl fmt::Display for Summary {
                 grouped(t.dead),
                 grouped(rate as u64)
             )?;
+        }
+        for (name, t) in &self.components {
+            if t.evicted > 0 {
+                let evicted = grouped(t.evicted);
+                writeln!(f, "  {name}: {evicted} keys forgotten to make room; see max_keys")?;
+            }
+            if t.late > 0 {
+                let late = grouped(t.late);
+                writeln!(f, "  {name}: {late} messages came too late for their window")?;
+            }
         }
         for edge in self.edges.iter().filter(|edge| self.is_cause(edge)) {
             let (from, to, pct) = (&edge.from, &edge.to, edge.backpressure_pct);

@@ -34,6 +34,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Sets what was counted elsewhere. Only the owning shard may call it.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
     /// The count now.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -59,6 +65,16 @@ pub struct Cells {
     pub bytes_in: Counter,
     /// Bytes written to the outside.
     pub bytes_out: Counter,
+    /// Keys that an operator knows now.
+    pub keys: Counter,
+    /// Keys that were forgotten to make room.
+    pub evicted: Counter,
+    /// Keys that were forgotten because their time was over.
+    pub expired: Counter,
+    /// Messages that came after their window was closed.
+    pub late: Counter,
+    /// Messages that an operator holds back now.
+    pub held: Counter,
 }
 
 impl Cells {

@@ -27,6 +27,16 @@ pub struct ComponentSnapshot {
     pub bytes_in: u64,
     /// Bytes written to the outside.
     pub bytes_out: u64,
+    /// Keys that an operator knows now.
+    pub keys: u64,
+    /// Keys that it has forgotten to make room.
+    pub evicted: u64,
+    /// Keys that it has forgotten because their time was over.
+    pub expired: u64,
+    /// Messages that came after their window was closed.
+    pub late: u64,
+    /// Messages that it holds back now.
+    pub held: u64,
 }
 
 /// An edge's time without credit.
@@ -91,6 +101,11 @@ fn component(metrics: &FlowMetrics, at: usize, name: &str, role: Role) -> Compon
         dead_by_reason,
         bytes_in: sum(|c| &c.bytes_in),
         bytes_out: sum(|c| &c.bytes_out),
+        keys: sum(|c| &c.keys),
+        evicted: sum(|c| &c.evicted),
+        expired: sum(|c| &c.expired),
+        late: sum(|c| &c.late),
+        held: sum(|c| &c.held),
     }
 }
 

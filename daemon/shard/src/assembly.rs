@@ -243,7 +243,7 @@ fn restore(operator: &mut dyn Operator, name: &str, parts: &FlowParts) -> Result
 }
 
 fn chain(parts: &FlowParts) -> Result<Chain, String> {
-    let key = parts.plan.key_fields();
+    let key = parts.plan.flow_key();
     let mut nodes = Vec::new();
     for (at, plan) in parts.plan.operators.iter().enumerate() {
         let mut operator = operators::compile(plan, &key, &parts.schema)

@@ -31,6 +31,7 @@ mod exits;
 mod flow;
 mod graph;
 mod inlet;
+mod keyed;
 mod memory;
 mod operators;
 mod outlet;

@@ -68,12 +68,17 @@ impl Slabs {
     }
 }
 
-/// Bytes that the connectors' buffers may take, over all shards.
+/// Bytes that the connectors' buffers and the operators' states may take, over
+/// all shards.
 pub(crate) fn buffer_bytes(plan: &FlowPlan, shards: usize) -> u64 {
     let instances = |each: bool| if each { shards as u64 } else { 1 };
     let source = |s: &SourcePlan| source_bytes(s) * instances(source_on_each_shard(&s.kind));
     let sources: u64 = plan.sources.iter().map(source).sum();
     let sinks = plan.sinks.iter().chain(&plan.dead_letters);
     let sinks: u64 = sinks.map(|s| s.buffer_bytes * instances(sink_on_each_shard(s))).sum();
-    sources.saturating_add(sinks)
+    // What operators remember, where messages of all keys may come to one.
+    let chains = if plan.partition.is_some() { shards as u64 } else { 1 };
+    let states = plan.operators.iter().map(|op| crate::keyed::state_bytes(&op.kind));
+    let states = states.fold(0, u64::saturating_add).saturating_mul(chains);
+    sources.saturating_add(sinks).saturating_add(states)
 }

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringmain_config::{
-    LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan, Spanned, Table, Value,
+    FlowKey, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan, Spanned, Table,
+    Value,
 };
 use ringmain_lua::{CompileError, Config, Limits, Log, PartError, ScriptOptions};
 use ringmain_ops::{Operator, native};
@@ -29,7 +30,7 @@ pub struct OperatorError {
 }
 
 impl OperatorError {
-    fn new(code: &Spanned<String>, error: CompileError) -> Self {
+    pub(crate) fn new(code: &Spanned<String>, error: CompileError) -> Self {
         let CompileError { message, line, column } = error;
         Self { code: code.clone(), file: None, line, column, message }
     }
@@ -44,14 +45,14 @@ impl OperatorError {
     }
 }
 
-/// Builds an operator whose field names are slots of `schema`. `key` has the
-/// fields of the flow's partition key.
+/// Builds an operator whose field names are slots of `schema`. `key` is the
+/// flow's partition key.
 ///
 /// # Errors
 /// When an expression or a script does not compile.
 pub fn compile(
     plan: &OperatorPlan,
-    key: &[String],
+    key: &FlowKey,
     schema: &SharedSchema,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     let name = plan.name.as_str();
@@ -65,7 +66,8 @@ pub fn compile(
         }
         OperatorKind::Map(map) => compile_map(&plan.name, map, schema),
         OperatorKind::Route(route) => compile_route(&plan.name, route, schema),
-        OperatorKind::Lua(lua) => compile_script(&plan.name, lua, key, schema),
+        OperatorKind::Lua(lua) => compile_script(&plan.name, lua, &key.fields, schema),
+        _ => crate::keyed::compile(&plan.name, &plan.kind, key, schema),
     }
 }
 

@@ -200,6 +200,57 @@ impl Slab {
         self.inner.rows = kept;
     }
 
+    /// An empty slab of the same standard size within the same budget.
+    #[must_use]
+    pub fn sibling(&self) -> Self {
+        Self::new(self.inner.standard, &self.inner.budget)
+    }
+
+    /// Asks a filter which rows it would keep; afterwards all of them are
+    /// there again. `kept` gets an answer for each row.
+    ///
+    /// # Panics
+    /// When `filter` does more than take rows out of the index.
+    pub fn sift(
+        &mut self,
+        kept: &mut Vec<bool>,
+        offsets: &mut Vec<u32>,
+        filter: impl FnOnce(&mut Self),
+    ) {
+        let inner = &mut *self.inner;
+        if inner.stamp == 0 {
+            inner.stamp = NEXT_STAMP.fetch_add(1, Ordering::Relaxed);
+        }
+        let (stamp, used, rows) = (inner.stamp, inner.used, inner.rows);
+        offsets.clear();
+        // SAFETY: `at` is below the number of rows.
+        offsets.extend((0..rows).map(|at| unsafe { inner.index(at).read() }));
+        filter(self);
+        let inner = &mut *self.inner;
+        // The stamp is this slab's alone, and gone when `used` has fallen: what
+        // was a row is one still, and nothing lies where its entry stood.
+        assert!(
+            inner.stamp == stamp && inner.used == used && inner.rows <= rows,
+            "a filter takes rows out of the index, and that is all"
+        );
+        let mut next = 0;
+        kept.clear();
+        for offset in offsets.iter() {
+            // SAFETY: `next` is below the number of rows.
+            let is = next < inner.rows && unsafe { inner.index(next).read() } == *offset;
+            next += usize::from(is);
+            kept.push(is);
+        }
+        assert!(next == inner.rows, "a filter keeps the order of its rows");
+        for (at, offset) in offsets.iter().enumerate() {
+            // SAFETY: as many entries lay above the same `used` before, in no
+            // larger a slab; each names what was a whole row and still is,
+            // since edits in place leave rows whole.
+            unsafe { inner.index(at).write(*offset) };
+        }
+        inner.rows = rows;
+    }
+
     /// Writes the hash of its partition key into every row, as `hash` computes
     /// it.
     #[inline]

@@ -17,6 +17,7 @@
 mod column;
 mod eval;
 mod filter;
+pub mod keyed;
 mod lex;
 mod map;
 mod number;

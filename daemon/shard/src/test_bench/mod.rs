@@ -13,7 +13,7 @@ mod collect;
 mod message;
 
 use ringmain_base::{Clock, ManualClock, Now, Reason};
-use ringmain_config::{FlowPlan, Input, OperatorKind, OperatorPlan, Spanned};
+use ringmain_config::{FlowKey, FlowPlan, Input, OperatorKind, OperatorPlan, Spanned};
 use ringmain_connectors::{OfflineSink, OfflineSource};
 use ringmain_metrics::FlowMetrics;
 use ringmain_ops::chain::{Chain, Node, Target};
@@ -104,8 +104,8 @@ impl TestBench {
     pub fn new(plan: &FlowPlan, start_us: i64, watched: &[Input]) -> Result<Self, BenchError> {
         let budget = Budget::new(BUDGET_BYTES);
         let schema = SharedSchema::new();
-        let key = plan.key_fields();
-        for field in &key {
+        let key = plan.flow_key();
+        for field in &key.fields {
             // Key fields get their slots first; `check` refuses too many.
             let _ = schema.intern(field);
         }
@@ -130,7 +130,7 @@ impl TestBench {
             collector,
             metrics,
             places,
-            keys: plan.partition.as_ref().map(|p| Keys::new(&key, p.count, &schema)),
+            keys: plan.partition.as_ref().map(|p| Keys::new(&key.fields, p.count, &schema)),
             work: Slab::new(SLAB_BYTES, &budget),
             schema,
         };
@@ -328,7 +328,7 @@ fn exits(
 
 fn chain(
     plan: &FlowPlan,
-    key: &[String],
+    key: &FlowKey,
     graph: &Graph,
     schema: &SharedSchema,
     cells: std::sync::Arc<[ringmain_metrics::Cells]>,
@@ -362,7 +362,7 @@ pub fn holds(
     let kind = OperatorKind::Filter { where_: condition.clone() };
     let name = Spanned::new("where".to_owned(), condition.span);
     let plan = OperatorPlan { name, inputs: Vec::new(), kind };
-    let mut operator = operators::compile(&plan, &[], &schema)?;
+    let mut operator = operators::compile(&plan, &FlowKey::default(), &schema)?;
     let mut slab = Slab::new(SLAB_BYTES, &Budget::new(BUDGET_BYTES));
     let mut one = |message: &Message| {
         slab.clear();

@@ -1,0 +1,149 @@
+//! Operators that remember something by key.
+//!
+//! Owns: the key ([`key`]), the bounded tables ([`table`]), their form on disk
+//! ([`saved`]), time ([`time`]), and the operators upon them.
+//!
+//! Invariants:
+//! - State is kept per partition of the flow, so that a partition can be saved
+//!   and moved alone.
+//! - Memory is bounded by `max_keys`; what is forgotten is counted.
+//! - A message without its key, or with a value of a type that the operator
+//!   cannot use, is refused and leaves no trace in the state.
+//! - No clock is read: time is the turn's.
+
+// Parts of the table that the operators of the next change use.
+#![allow(dead_code)]
+
+mod change;
+mod condition;
+mod hysteresis;
+mod key;
+mod sample;
+mod saved;
+mod table;
+#[cfg(test)]
+mod tests;
+mod time;
+
+use ringmain_slab::SharedSchema;
+
+pub use condition::Condition;
+pub use time::TimeUnit;
+
+use crate::Operator;
+use key::Fields;
+use saved::{Store, spec};
+use table::Bounds;
+use time::EventTime;
+
+/// What all of them have in common.
+#[derive(Clone, Debug)]
+pub struct ByKey<'a> {
+    /// Fields of the key; none, and all messages have the same one.
+    pub key: &'a [String],
+    /// Partitions of the flow: 1 without any.
+    pub partitions: u16,
+    /// Keys that are remembered, at most.
+    pub max_keys: usize,
+    /// How long a key that is not seen is remembered; for ever without.
+    pub ttl_us: Option<u64>,
+    /// The flow's fields.
+    pub schema: &'a SharedSchema,
+}
+
+impl ByKey<'_> {
+    /// `parts` is what else the state depends on. `ttl_us` is how long a state
+    /// means anything by itself.
+    fn store<S: Default>(&self, parts: &[String], ttl_us: Option<u64>) -> Result<Store<S>, String> {
+        let key = Fields::bind(self.key, self.schema)?;
+        let ttl_us = [self.ttl_us, ttl_us].into_iter().flatten().min();
+        let bounds = Bounds {
+            partitions: self.partitions,
+            max_keys: self.max_keys.clamp(1, u32::MAX as usize),
+            // Rounded up twice: both ends are whole seconds.
+            ttl_s: ttl_us.map(|us| u32::try_from(us / 1_000_000 + 1).unwrap_or(u32::MAX)),
+        };
+        Ok(Store::new(key, bounds, spec(&[self.key, parts])))
+    }
+
+    fn event_time(&self, field: Option<&str>, unit: TimeUnit) -> Result<EventTime, String> {
+        let slot = |name: &str| {
+            let slot = self.schema.intern(name).map_err(|full| format!("'{name}': {full}"))?;
+            Ok::<_, String>((slot, name.to_owned()))
+        };
+        Ok(EventTime { field: field.map(slot).transpose()?, unit })
+    }
+}
+
+/// Bytes that a key of a sampler takes at most.
+pub const SAMPLE_KEY_BYTES: u64 = table::key_bytes::<sample::State>();
+
+/// Bytes that a key of a hysteresis takes at most.
+pub const HYSTERESIS_KEY_BYTES: u64 = table::key_bytes::<hysteresis::State>();
+
+/// Bytes that a key of a change detector takes at most.
+#[must_use]
+pub fn change_key_bytes(fields: usize, deadband: bool) -> u64 {
+    let numbers = if deadband { 64 + 8 * fields as u64 } else { 0 };
+    table::key_bytes::<change::State>() + numbers
+}
+
+/// Which clock an operator goes by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The daemon's.
+    #[default]
+    Server,
+    /// The messages' own: a field, or the time at which they came in.
+    Event(Option<String>, TimeUnit),
+}
+
+/// Keeps the messages whose `fields` differ from the last message of the key
+/// that was kept: numbers by more than `deadband`. Without fields it keeps all.
+///
+/// # Errors
+/// The field that has no slot.
+pub fn change_detector(
+    by: &ByKey<'_>,
+    fields: &[String],
+    first_passes: bool,
+    deadband: Option<f64>,
+) -> Result<Box<dyn Operator>, String> {
+    let mut parts = fields.to_vec();
+    parts.extend(deadband.map(|deadband| deadband.to_string()));
+    let store = by.store(&parts, None)?;
+    let fields = Fields::bind(fields, by.schema)?;
+    Ok(Box::new(change::Change::new(store, fields, first_passes, deadband)))
+}
+
+/// Keeps one message per key and interval.
+///
+/// # Errors
+/// The field that has no slot.
+pub fn sample(by: &ByKey<'_>, every_us: u64, clock: &Clock) -> Result<Box<dyn Operator>, String> {
+    let every = i64::try_from(every_us).unwrap_or(i64::MAX);
+    let (store, clock) = match clock {
+        // When the interval is over, nothing need be known of the key.
+        Clock::Server => (by.store(&["server".into()], Some(every_us))?, sample::Clock::Server),
+        Clock::Event(field, unit) => {
+            let time = by.event_time(field.as_deref(), *unit)?;
+            (by.store(&["event".into()], None)?, sample::Clock::Event(time))
+        }
+    };
+    Ok(Box::new(sample::Sample::new(store, every, clock)))
+}
+
+/// Keeps a message that meets `emit_when`; then no other of its key until one
+/// has met `release_when`. Without the latter it keeps all that meet the
+/// former.
+///
+/// # Errors
+/// The field that has no slot.
+pub fn hysteresis(
+    by: &ByKey<'_>,
+    emit_when: Condition,
+    release_when: Option<Condition>,
+) -> Result<Box<dyn Operator>, String> {
+    let store = by.store(&[], None)?;
+    Ok(Box::new(hysteresis::Hysteresis::new(store, emit_when, release_when)))
+}
