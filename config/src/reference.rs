@@ -32,6 +32,7 @@ pub fn reference() -> String {
     schema(&mut out, 2, &schema::PARTITION, &[]);
     family(&mut out, &schema::SOURCES, "Sources: `[sources.NAME]`");
     schema(&mut out, 3, &schema::DECODE_CSV, &[]);
+    schema(&mut out, 3, &schema::SERVER_TLS, &[]);
     out.push_str("\n## Fields of a generator: `[sources.NAME.fields]`\n");
     for (_, s) in schema::FIELDS.types {
         schema(&mut out, 3, s, &["type"]);
@@ -40,7 +41,13 @@ pub fn reference() -> String {
     schema(&mut out, 3, &schema::LIMITS, &[]);
     schema(&mut out, 3, &schema::INPUT, &[]);
     family(&mut out, &schema::SINKS, "Sinks: `[sinks.NAME]`");
-    for s in [&schema::ENCODE_CSV, &schema::ROTATE, &schema::RETRY, &schema::CIRCUIT_BREAKER] {
+    for s in [
+        &schema::ENCODE_CSV,
+        &schema::ROTATE,
+        &schema::RETRY,
+        &schema::CIRCUIT_BREAKER,
+        &schema::CLIENT_TLS,
+    ] {
         schema(&mut out, 3, s, &[]);
     }
     let types = DEAD_LETTERS.names().join(", ");

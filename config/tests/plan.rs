@@ -57,7 +57,7 @@ fn a_source_with_only_its_required_keys_has_the_documented_defaults() {
     let listen = Listen { text: s("[::1]:5140"), addr: "[::1]:5140".parse().unwrap() };
     assert_eq!(
         source("type = \"tcp\"\nlisten = \"[::1]:5140\"").kind,
-        SourceKind::Tcp { listen: listen.clone(), connections_max: 1024 }
+        SourceKind::Tcp { listen: listen.clone(), connections_max: 1024, tls: None }
     );
     let udp = source("type = \"udp\"\nlisten = \"[::1]:5140\"");
     assert_eq!(udp.kind, SourceKind::Udp { listen, receive_buffer_bytes: None, gro: true });
@@ -222,8 +222,12 @@ fn sinks_have_the_documented_defaults() {
     assert_eq!((file.mode, file.fsync), (FileMode::Append, Fsync::Never));
     assert_eq!(file.rotate, Rotation::default());
     let retry = RetryPlan::new(100_000, 30_000_000);
-    let expected =
-        SinkKind::Tcp { address: s("h:1"), connect_timeout_us: 5_000_000, retry: retry.clone() };
+    let expected = SinkKind::Tcp {
+        address: s("h:1"),
+        connect_timeout_us: 5_000_000,
+        retry: retry.clone(),
+        tls: None,
+    };
     assert_eq!(sink("type = \"tcp\"\naddress = \"h:1\"").kind, expected);
     let unix = SinkKind::Unix { path: s("s"), mode: UnixMode::Stream, retry };
     assert_eq!(sink("type = \"unix\"\npath = \"s\"").kind, unix);

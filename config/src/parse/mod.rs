@@ -13,6 +13,7 @@ mod sink;
 mod source;
 mod template;
 mod test;
+mod tls;
 
 pub(crate) use daemon::{DaemonFile, daemon};
 pub(crate) use flow::{Node, ParsedFlow, Ports, Role, flow};

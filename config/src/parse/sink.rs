@@ -3,7 +3,7 @@
 use super::input::WHEN_FULL;
 use super::retry::retry;
 use super::source::{UNIX_MODES, is_datagram_socket};
-use super::{codec, component, net, template};
+use super::{codec, component, net, template, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
     EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, Rotation, SinkKind, SinkPlan, WhenFull,
@@ -65,10 +65,12 @@ fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SinkK
             let address = net::address(cx, section, "address");
             let connect_timeout_us = section.time(cx, "connect_timeout");
             let retry = retry(cx, section);
+            let tls = tls::client(cx, section);
             Some(SinkKind::Tcp {
                 address: address?,
                 connect_timeout_us: connect_timeout_us?,
                 retry: retry?,
+                tls: tls?,
             })
         }
         "udp" => Some(SinkKind::Udp { address: net::address(cx, section, "address")? }),

@@ -1,6 +1,6 @@
 //! `[sources.NAME]`.
 
-use super::{codec, component, generator, net};
+use super::{codec, component, generator, net, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{FileSource, FileStart, ReadMode, SourceKind, SourcePlan, UnixMode};
 use crate::schema::SOURCES;
@@ -52,7 +52,8 @@ fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<Sourc
         "tcp" => {
             let listen = net::listen(cx, section, "listen");
             let connections_max = connections_max(cx, section);
-            Some(SourceKind::Tcp { listen: listen?, connections_max: connections_max? })
+            let tls = tls::server(cx, section);
+            Some(SourceKind::Tcp { listen: listen?, connections_max: connections_max?, tls: tls? })
         }
         "udp" => {
             let listen = net::listen(cx, section, "listen");

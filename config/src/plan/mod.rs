@@ -13,6 +13,7 @@ mod operator_keyed;
 mod sink;
 mod source;
 mod test;
+mod tls;
 
 pub use daemon::{
     ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, ShardsPlan, TlsPlan,
@@ -30,6 +31,7 @@ pub use source::{
     SourceKind, SourcePlan, TimeUnit, UnixMode,
 };
 pub use test::{TestCheck, TestExpect, TestInsert, TestMessage, TestPayload, TestPlan, TestStep};
+pub use tls::{ClientTls, Identity, Secret, ServerTls};
 
 use std::path::PathBuf;
 

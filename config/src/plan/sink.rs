@@ -2,6 +2,7 @@
 
 use super::operator::Input;
 use super::source::{FramePlan, UnixMode};
+use super::tls::ClientTls;
 use crate::span::Spanned;
 
 /// `[sinks.NAME]` and `[dead_letters]`
@@ -90,6 +91,8 @@ pub enum SinkKind {
         connect_timeout_us: u64,
         /// Waits between attempts.
         retry: RetryPlan,
+        /// The connection is encrypted.
+        tls: Option<ClientTls>,
     },
     /// Datagrams, one per message.
     Udp {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ringmain_base::limits::FRAME_BYTES_DEFAULT;
 
+use super::tls::ServerTls;
 use crate::span::Spanned;
 
 /// `[sources.NAME]`
@@ -88,6 +89,8 @@ pub enum SourceKind {
         listen: Listen,
         /// Connections at the same time; more wait to be accepted.
         connections_max: u32,
+        /// Connections are encrypted.
+        tls: Option<ServerTls>,
     },
     /// Datagrams.
     Udp {

@@ -12,6 +12,7 @@ mod operator_keyed;
 mod sink;
 mod source;
 mod test;
+mod tls;
 
 pub(crate) use daemon::*;
 pub(crate) use flow::*;
@@ -21,6 +22,7 @@ pub(crate) use operator_keyed::*;
 pub(crate) use sink::*;
 pub(crate) use source::*;
 pub(crate) use test::*;
+pub(crate) use tls::*;
 
 /// What a key holds.
 #[derive(Clone, Copy, Debug)]

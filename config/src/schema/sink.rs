@@ -115,6 +115,13 @@ const ADDRESS: Key = req("address", Text, "`host:port` of the other side.");
 const RETRY_KEY: Key =
     opt("retry", Other("a table"), "defaults", "Attempts when the other side fails.");
 
+const CLIENT_TLS_KEY: Key = opt(
+    "tls",
+    Other("a table { ca, cert, key, server_name }"),
+    "not encrypted",
+    "Whom to trust, and who this side is. `{}` is enough for a server that the system trusts.",
+);
+
 pub(crate) static SINK_TCP: Schema = Schema {
     title: "a tcp sink",
     header: "type = \"tcp\"",
@@ -124,6 +131,7 @@ pub(crate) static SINK_TCP: Schema = Schema {
         ADDRESS,
         def("connect_timeout", Time(1_000, 3_600_000_000), "5s", "How long connecting may take."),
         RETRY_KEY,
+        CLIENT_TLS_KEY,
     ],
 };
 

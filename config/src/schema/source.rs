@@ -118,12 +118,19 @@ const LISTEN: Key = req(
 const CONNECTIONS_MAX: Key =
     def("connections_max", Int(1, 1 << 20), "1024", "Connections at the same time.");
 
+const SERVER_TLS_KEY: Key = opt(
+    "tls",
+    Other("a table { cert, key, client_ca }"),
+    "not encrypted",
+    "Certificate and private key for encrypted connections, and whose certificates peers need.",
+);
+
 pub(crate) static TCP: Schema = Schema {
     title: "a tcp source",
     header: "type = \"tcp\"",
     about: "Connections that others open.",
     parents: &[&CODED],
-    keys: &[LISTEN, CONNECTIONS_MAX],
+    keys: &[LISTEN, CONNECTIONS_MAX, SERVER_TLS_KEY],
 };
 
 pub(crate) static UDP: Schema = Schema {

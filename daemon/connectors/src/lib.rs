@@ -51,6 +51,7 @@ mod tcp_source;
 mod template;
 #[cfg(test)]
 mod testing;
+mod tls;
 mod udp_sink;
 mod udp_source;
 mod unix_sink;
@@ -81,8 +82,8 @@ pub fn source(
         }
         SourceKind::File(file) => file_source::source(plan, file, schema, place),
         SourceKind::Stdin => Box::new(stdin::Stdin::new(plan, schema, place)),
-        SourceKind::Tcp { listen, connections_max } => {
-            tcp_source::source(plan, listen, *connections_max, schema, place)
+        SourceKind::Tcp { listen, connections_max, tls } => {
+            tcp_source::source(plan, listen, *connections_max, tls.as_ref(), schema, place)?
         }
         SourceKind::Udp { listen, receive_buffer_bytes, gro } => {
             udp_source::source(plan, listen, *receive_buffer_bytes, *gro, schema, place)
@@ -105,8 +106,9 @@ pub fn sink(
     Ok(match &plan.kind {
         SinkKind::File(file) => Box::new(file_sink::FileSink::new(plan, file, schema, place)?),
         SinkKind::Stdout => Box::new(stdout::Stdout::new(plan, schema)),
-        SinkKind::Tcp { address, connect_timeout_us, retry } => {
-            tcp_sink::sink(plan, address, *connect_timeout_us, retry, schema, place)
+        SinkKind::Tcp { address, connect_timeout_us, retry, tls } => {
+            let tls = tls.as_ref();
+            tcp_sink::sink(plan, address, *connect_timeout_us, retry, tls, schema, place)?
         }
         SinkKind::Udp { address } => udp_sink::sink(plan, address, schema, place),
         SinkKind::Unix { path, mode, retry } => {

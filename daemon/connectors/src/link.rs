@@ -12,8 +12,11 @@
 //! frame, after so many attempts that failed. An attempt has worked when
 //! something was accepted, not when a connection was made.
 //!
+//! With TLS the connection is up when the handshake is done, for which there
+//! is as much time as for connecting.
+//!
 //! Bounds: those of [`crate::outflow`]; one connection, [`WATCH_BYTES`] of
-//! receive buffer.
+//! receive buffer, and with TLS the encrypted copies of what is being written.
 
 use std::io;
 
@@ -21,14 +24,19 @@ use ringmain_config::plan::RetryPlan;
 use ringmain_runtime::io::{EventKind, Group, Handle, Io, OpId};
 use ringmain_slab::Slab;
 
-use crate::outflow::Outflow;
+use crate::outflow::{Outflow, WRITES_MAX};
 use crate::retry::{Next, Retry};
+use crate::tls::Outbound;
 use crate::{ConnectorError, Cx, Health, Sink};
 
 const DIAL_TAG: u32 = 0;
 const WATCH_TAG: u32 = 1;
 /// Tags of writes.
 pub(crate) const WRITE_TAG: u32 = 2;
+/// Writes of the protocol that encrypts.
+pub(crate) const TLS_TAG: u32 = WRITE_TAG + WRITES_MAX as u32;
+/// How long the other side may take to say that it does not believe us.
+const BELIEVED_US: u64 = 500_000;
 const WATCH_BUFFERS: u16 = 2;
 const WATCH_BYTES: u32 = 4 << 10;
 
@@ -57,16 +65,38 @@ enum State {
         until_us: u64,
         late: bool,
     },
+    /// Connected, and not yet known to be the right one.
+    Securing {
+        handle: Handle,
+        until_us: u64,
+        /// Done, but for a word of the other side that it believes us.
+        ready: bool,
+    },
     Up(Handle),
+    /// Everything is out; the other side is told.
+    Closing(Handle),
     /// Closed by this side; the last events are on their way.
     Breaking,
     /// After the last flush.
     Done,
 }
 
+impl State {
+    /// The connection, while it is of use.
+    fn handle(self) -> Option<Handle> {
+        match self {
+            Self::Securing { handle, .. } | Self::Up(handle) | Self::Closing(handle) => {
+                Some(handle)
+            }
+            _ => None,
+        }
+    }
+}
+
 pub(crate) struct Link<D> {
     dial: D,
     out: Outflow,
+    tls: Option<Outbound>,
     state: State,
     group: Option<Group>,
     watching: bool,
@@ -87,6 +117,7 @@ impl<D: Dial> Link<D> {
         Self {
             dial,
             out,
+            tls: None,
             state: State::Down,
             group: None,
             watching: false,
@@ -95,6 +126,12 @@ impl<D: Dial> Link<D> {
             trouble: None,
             finishing: false,
         }
+    }
+
+    /// The connection is encrypted; writes of the protocol have [`TLS_TAG`].
+    pub(crate) fn with_tls(mut self, tls: Option<Outbound>) -> Self {
+        self.tls = tls;
+        self
     }
 
     fn begin(&mut self, cx: &mut Cx<'_>) {
@@ -117,21 +154,60 @@ impl<D: Dial> Link<D> {
         self.trouble = Some(trouble);
     }
 
+    fn connected(&mut self, handle: Handle, cx: &mut Cx<'_>) {
+        if let Some(group) = self.group {
+            self.watching = true;
+            cx.io.receive(handle, group, OpId { owner: cx.owner, tag: WATCH_TAG });
+        }
+        let Some(tls) = &mut self.tls else { return self.up(handle, cx) };
+        let until_us = cx.now.mono_us.saturating_add(self.timeout_us);
+        self.state = State::Securing { handle, until_us, ready: false };
+        match tls.begin() {
+            Ok(()) => tls.answer(handle, cx.owner, cx.io),
+            Err(error) => self.broken(&error.to_string(), cx),
+        }
+    }
+
     fn up(&mut self, handle: Handle, cx: &mut Cx<'_>) {
         self.dial.works();
         self.trouble = None;
         self.state = State::Up(handle);
         self.out.restart(true);
-        if let Some(group) = self.group {
-            self.watching = true;
-            cx.io.receive(handle, group, OpId { owner: cx.owner, tag: WATCH_TAG });
+        self.submit(true, cx);
+    }
+
+    fn submit(&mut self, linger_over: bool, cx: &mut Cx<'_>) {
+        let State::Up(handle) = self.state else { return };
+        match &mut self.tls {
+            None => self.out.submit(handle, cx.owner, linger_over, cx.io),
+            Some(tls) => {
+                let encrypt = |plain| tls.encrypt(plain);
+                self.out.submit_as(handle, cx.owner, linger_over, encrypt, cx.io);
+            }
         }
-        self.out.submit(handle, cx.owner, true, cx.io);
+    }
+
+    /// Bytes for the protocol that encrypts.
+    fn shake(&mut self, wire: &[u8], cx: &mut Cx<'_>) {
+        let (Some(handle), Some(tls)) = (self.state.handle(), &mut self.tls) else { return };
+        let received = tls.receive(wire);
+        tls.answer(handle, cx.owner, cx.io);
+        match received {
+            Err(error) => self.broken(&error.to_string(), cx),
+            Ok(()) => match self.state {
+                State::Securing { .. } if tls.is_believed() => self.up(handle, cx),
+                State::Securing { ready: false, .. } if tls.is_ready() => {
+                    let until_us = cx.now.mono_us.saturating_add(BELIEVED_US);
+                    self.state = State::Securing { handle, until_us, ready: true };
+                }
+                _ => {}
+            },
+        }
     }
 
     /// The connection is of no use any more.
     fn broken(&mut self, why: &str, cx: &mut Cx<'_>) {
-        if let State::Up(handle) = self.state {
+        if let Some(handle) = self.state.handle() {
             self.trouble = Some(format!("{}: {why}", self.dial.name()));
             self.state = State::Breaking;
             cx.io.close(handle);
@@ -141,7 +217,9 @@ impl<D: Dial> Link<D> {
 
     /// When nothing of the old connection is left, another may be made.
     fn settle(&mut self, cx: &mut Cx<'_>) {
-        if self.state == State::Breaking && !self.out.is_writing() && !self.watching {
+        let tls = self.tls.as_ref().is_some_and(Outbound::is_writing);
+        let quiet = !self.out.is_writing() && !self.watching && !tls;
+        if self.state == State::Breaking && quiet {
             self.out.restart(true);
             let why = self.trouble.take().unwrap_or_default();
             let why = why.strip_prefix(self.dial.name()).unwrap_or(&why);
@@ -153,7 +231,7 @@ impl<D: Dial> Link<D> {
     fn dialed(&mut self, event: EventKind, cx: &mut Cx<'_>) {
         match event {
             EventKind::Connected { handle } if matches!(self.state, State::Dialing { .. }) => {
-                self.up(handle, cx);
+                self.connected(handle, cx);
             }
             EventKind::Connected { handle } => cx.io.close(handle),
             EventKind::Failed { error } => {
@@ -169,7 +247,13 @@ impl<D: Dial> Link<D> {
 
     fn watched(&mut self, event: EventKind, cx: &mut Cx<'_>) {
         match event {
-            EventKind::Received { lease } => cx.io.release(lease),
+            EventKind::Received { lease } => {
+                if self.tls.is_some() {
+                    let wire = cx.io.bytes(&lease).to_vec();
+                    self.shake(&wire, cx);
+                }
+                cx.io.release(lease);
+            }
             EventKind::Eof => {
                 self.watching = false;
                 self.broken("the other side closed the connection", cx);
@@ -182,22 +266,47 @@ impl<D: Dial> Link<D> {
         }
     }
 
-    fn written(&mut self, buf: Vec<u8>, written: usize, result: io::Result<()>, cx: &mut Cx<'_>) {
-        let (bytes, result) = self.out.written(buf, written, result, false);
+    fn written(&mut self, tag: u32, result: io::Result<()>, buf: Vec<u8>, cx: &mut Cx<'_>) {
+        let Some(tls) = &mut self.tls else { return self.taken(buf, result, cx) };
+        if tag != TLS_TAG {
+            let plain = tls.returned();
+            return self.taken(plain, result, cx);
+        }
+        tls.written();
+        match (self.state, result) {
+            (State::Closing(_), _) => self.end(cx),
+            (_, Err(error)) => self.broken(&error.to_string(), cx),
+            (state, Ok(())) => {
+                if let Some(handle) = state.handle() {
+                    tls.answer(handle, cx.owner, cx.io);
+                }
+            }
+        }
+        self.settle(cx);
+    }
+
+    /// A write of messages has ended.
+    fn taken(&mut self, buf: Vec<u8>, result: io::Result<()>, cx: &mut Cx<'_>) {
+        let (bytes, result) = self.out.written(buf, 0, result, false);
         *cx.bytes += bytes as u64;
         match result {
             Ok(()) => self.retry.worked(),
             Err(error) => self.broken(&error.to_string(), cx),
         }
         self.settle(cx);
-        if let State::Up(handle) = self.state {
-            self.out.submit(handle, cx.owner, false, cx.io);
-        }
+        self.submit(false, cx);
     }
 
     /// The other side is told that nothing more comes.
     fn end(&mut self, cx: &mut Cx<'_>) {
-        if let State::Up(handle) = self.state {
+        if let (State::Up(handle), Some(tls)) = (self.state, &mut self.tls) {
+            tls.close(handle, cx.owner, cx.io);
+            if tls.is_writing() {
+                self.state = State::Closing(handle);
+                return;
+            }
+        }
+        if let Some(handle) = self.state.handle() {
             if let Some(socket) = cx.io.descriptor(handle) {
                 // Closing says the same; this only says it first.
                 let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Write);
@@ -230,18 +339,14 @@ impl<D: Dial> Sink for Link<D> {
         match (tag, event) {
             (DIAL_TAG, event) => self.dialed(event, cx),
             (WATCH_TAG, event) => self.watched(event, cx),
-            (_, EventKind::Written { buf, written, result }) => {
-                self.written(buf, written, result, cx);
-            }
+            (tag, EventKind::Written { buf, result, .. }) => self.written(tag, result, buf, cx),
             _ => {}
         }
     }
 
     fn push(&mut self, slab: &Slab, from: usize, cx: &mut Cx<'_>) -> usize {
         let took = self.out.push(slab, from, cx.refusals);
-        if let State::Up(handle) = self.state {
-            self.out.submit(handle, cx.owner, false, cx.io);
-        }
+        self.submit(false, cx);
         took
     }
 
@@ -255,7 +360,8 @@ impl<D: Dial> Sink for Link<D> {
 
     fn poll(&mut self, cx: &mut Cx<'_>) {
         let now_us = cx.now.mono_us;
-        if self.finishing && self.out.is_empty() {
+        let ending = matches!(self.state, State::Closing(_) | State::Done);
+        if self.finishing && self.out.is_empty() && !ending {
             return self.end(cx);
         }
         match self.state {
@@ -264,7 +370,13 @@ impl<D: Dial> Sink for Link<D> {
                 self.state = State::Dialing { until_us, late: true };
                 cx.io.cancel(OpId { owner: cx.owner, tag: DIAL_TAG });
             }
-            State::Up(handle) => self.out.submit(handle, cx.owner, true, cx.io),
+            State::Securing { handle, until_us, ready: true } if now_us >= until_us => {
+                self.up(handle, cx);
+            }
+            State::Securing { until_us, .. } if now_us >= until_us => {
+                self.broken("the TLS handshake was not finished in time", cx);
+            }
+            State::Up(_) => self.submit(true, cx),
             _ => {}
         }
     }
@@ -273,6 +385,7 @@ impl<D: Dial> Sink for Link<D> {
         match self.state {
             State::Down => Some(self.retry.wake_at_us()),
             State::Dialing { until_us, late: false } => Some(until_us),
+            State::Securing { until_us, .. } => Some(until_us),
             State::Up(_) if !self.out.is_writing() && self.out.has_more() => Some(0),
             _ => None,
         }

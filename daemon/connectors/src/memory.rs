@@ -5,6 +5,7 @@ use ringmain_config::plan::{ReadMode, SourceKind, SourcePlan, UnixMode};
 use ringmain_runtime::group_bytes;
 
 use crate::file_source::{ONCE_BUFFERS, TAIL_BUFFERS};
+use crate::tls::SESSION_BYTES;
 use crate::{packets, stdin, streams};
 
 /// Bytes that one instance of a source may take.
@@ -26,6 +27,11 @@ pub fn source_bytes(plan: &SourcePlan) -> u64 {
             ReadMode::Tail => group(TAIL_BUFFERS) + frame_bytes,
         },
         SourceKind::Stdin => group((stdin::BUFFERS, stdin::BUFFER_BYTES)) + frame_bytes,
+        // Plaintext of one buffer, and the state of each connection.
+        SourceKind::Tcp { connections_max, tls: Some(_), .. } => {
+            let plain = 2 * u64::from(streams::BUFFER_BYTES);
+            stream() + plain + u64::from(*connections_max) * SESSION_BYTES
+        }
         // Shared by all connections, like the partial frames.
         SourceKind::Tcp { .. } | SourceKind::Unix { mode: UnixMode::Stream, .. } => stream(),
         SourceKind::Udp { .. } | SourceKind::Unix { mode: UnixMode::Datagram, .. } => datagrams(),

@@ -16,7 +16,7 @@ use crate::Refusals;
 use crate::encode::Encoding;
 use crate::outbuf::{Buf, NO_SLAB, Room};
 
-const WRITES_MAX: usize = 2;
+pub(crate) const WRITES_MAX: usize = 2;
 /// What one write holds on a socket: larger ones are no faster.
 pub(crate) const STREAM_CHUNK_BYTES: usize = 64 << 10;
 
@@ -76,6 +76,19 @@ impl Outflow {
         linger_over: bool,
         io: &mut dyn Io,
     ) {
+        self.submit_as(handle, owner, linger_over, |bytes| bytes, io);
+    }
+
+    /// The same, with something done to the bytes of each write; what
+    /// [`Outflow::written`] is given must be as it was.
+    pub(crate) fn submit_as(
+        &mut self,
+        handle: Handle,
+        owner: u32,
+        linger_over: bool,
+        mut wire: impl FnMut(Vec<u8>) -> Vec<u8>,
+        io: &mut dyn Io,
+    ) {
         if linger_over && self.flights.is_empty() && self.sealed.is_empty() {
             self.sealed.extend(self.filling.take_if(|buf| !buf.bytes.is_empty()));
         }
@@ -85,7 +98,7 @@ impl Outflow {
             let tag = self.first_tag + self.sequence % WRITES_MAX as u32;
             self.sequence = self.sequence.wrapping_add(1);
             self.flights.push_back(buf.first_slab);
-            io.write(handle, buf.bytes, None, OpId { owner, tag });
+            io.write(handle, wire(buf.bytes), None, OpId { owner, tag });
         }
     }
 

@@ -70,7 +70,7 @@ impl<B: Bind> Served<B> {
         while !self.is_full()
             && let Some((handle, peer)) = self.waiting.pop_front()
         {
-            self.streams.add(handle, peer, cx.owner, cx.io);
+            self.streams.add(handle, peer, cx);
         }
         let op = OpId { owner: cx.owner, tag: ACCEPT_TAG };
         let Some(listener) = self.listener else { return };
@@ -140,7 +140,8 @@ impl<B: Bind> Source for Served<B> {
     }
 
     fn wake_at_us(&self) -> Option<u64> {
-        self.accept_at_us.filter(|_| !self.stopped)
+        let accept_at_us = self.accept_at_us.filter(|_| !self.stopped);
+        [accept_at_us, self.streams.wake_at_us()].into_iter().flatten().min()
     }
 
     fn stop(&mut self, cx: &mut Cx<'_>) {

@@ -66,7 +66,7 @@ impl Stdin {
             let mut streams = Streams::new(*decoding, 0);
             streams.open("type", cx.io).map_err(|error| io::Error::other(error.message))?;
             let handle = cx.io.adopt(fd)?;
-            streams.add(handle, Peer::Local, cx.owner, cx.io);
+            streams.add(handle, Peer::Local, cx);
             self.input = Input::Stream(Box::new(streams));
             return Ok(());
         }

@@ -1,13 +1,14 @@
 //! The sink that connects to a TCP server. Bounds: those of [`crate::link`].
 
-use ringmain_config::plan::{RetryPlan, SinkPlan};
+use ringmain_config::plan::{ClientTls, RetryPlan, SinkPlan};
 use ringmain_runtime::io::{Io, OpId};
 use ringmain_slab::SharedSchema;
 
 use crate::encode::Encoding;
-use crate::link::{Dial, Link, WRITE_TAG};
+use crate::link::{Dial, Link, TLS_TAG, WRITE_TAG};
 use crate::outflow::Outflow;
 use crate::resolve::Resolver;
+use crate::tls::{Client, Outbound, host_of};
 use crate::{ConnectorError, Placement, Sink};
 
 struct Server {
@@ -43,12 +44,15 @@ pub(crate) fn sink(
     address: &str,
     timeout_us: u64,
     retry: &RetryPlan,
+    tls: Option<&ClientTls>,
     schema: &SharedSchema,
     place: &Placement,
-) -> Box<dyn Sink> {
+) -> Result<Box<dyn Sink>, ConnectorError> {
     let server = Server { resolver: Resolver::new(address) };
     let out = Outflow::new(Encoding::new(plan, schema), plan.buffer_bytes, WRITE_TAG);
-    Box::new(Link::new(server, out, timeout_us, retry, seed(address, place)))
+    let client = tls.map(|tls| Client::new(tls, host_of(address), &[])).transpose()?;
+    let tls = client.map(|client| Outbound::new(client, TLS_TAG));
+    Ok(Box::new(Link::new(server, out, timeout_us, retry, seed(address, place)).with_tls(tls)))
 }
 
 /// Sinks of different daemons and shards must not wait alike.

@@ -3,13 +3,14 @@
 
 use std::os::fd::OwnedFd;
 
-use ringmain_config::plan::{Listen, SourcePlan};
+use ringmain_config::plan::{Listen, ServerTls, SourcePlan};
 use ringmain_slab::SharedSchema;
 use socket2::Type;
 
 use crate::decode::Decoding;
 use crate::served::{BACKLOG, Bind, FIRST_TAG, Served};
 use crate::streams::Streams;
+use crate::tls::Server;
 use crate::{ConnectorError, Placement, Source, sockets};
 
 struct Listening {
@@ -39,10 +40,12 @@ pub(crate) fn source(
     plan: &SourcePlan,
     listen: &Listen,
     connections_max: u32,
+    tls: Option<&ServerTls>,
     schema: &SharedSchema,
     place: &Placement,
-) -> Box<dyn Source> {
-    let streams = Streams::new(Decoding::new(plan, schema), FIRST_TAG);
+) -> Result<Box<dyn Source>, ConnectorError> {
+    let tls = tls.map(|tls| Server::new(tls, &[])).transpose()?;
+    let streams = Streams::new(Decoding::new(plan, schema), FIRST_TAG).with_tls(tls);
     let listening = Listening { listen: listen.clone(), place: place.clone() };
-    Box::new(Served::new(listening, streams, connections_max))
+    Ok(Box::new(Served::new(listening, streams, connections_max)))
 }

@@ -1,6 +1,7 @@
 //! What connectors promise, over a real driver: one module per promise.
 #![forbid(unsafe_code)]
 
+mod certs;
 mod datagrams;
 mod file_read;
 mod file_tail;
@@ -8,3 +9,4 @@ mod file_write;
 mod rig;
 mod speed;
 mod tcp;
+mod tls;

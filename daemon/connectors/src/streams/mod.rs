@@ -11,7 +11,13 @@
 //!
 //! How a stream ends decides about its last line: when the peer closes, a line
 //! without line feed is a message (as `printf x | nc` sends); when the
-//! connection breaks, it is refused as truncated.
+//! connection breaks, it is refused as truncated. With TLS it closes when it
+//! says so; an end without that is a break. Handshakes have a deadline, and one
+//! that fails is reported as a refusal, so that it can be found with its peer.
+//! Only one stream at a time holds more plaintext than the end of a handshake
+//! leaves, and its own part of a record.
+
+mod secure;
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,6 +28,7 @@ use ringmain_runtime::io::{EventKind, Group, Handle, Io, Lease, OpId, Peer};
 use ringmain_slab::Slab;
 
 use crate::decode::{Decoding, Origin};
+use crate::tls::{HANDSHAKE_US, Inbound, Server};
 use crate::{ConnectorError, Cx, Pull};
 
 pub(crate) const BUFFERS: u16 = 32;
@@ -43,11 +50,21 @@ pub(crate) struct Streams {
     ready: VecDeque<usize>,
     carried_bytes: usize,
     carry_limit_bytes: usize,
+    tls: Option<Server>,
+    /// Memory for plaintext.
+    spare: Vec<u8>,
+    /// Handshakes by the time at which they must be done, and their streams'
+    /// numbers.
+    shaking: VecDeque<(u64, usize, u64)>,
+    added: u64,
 }
 
 struct Stream {
+    /// Which of all streams that there were.
+    number: u64,
     handle: Handle,
     peer: Peer,
+    tls: Option<Box<Inbound>>,
     framer: Framer,
     chunks: VecDeque<Lease>,
     /// Bytes of the first chunk that are decoded.
@@ -79,7 +96,17 @@ impl Streams {
             ready: VecDeque::new(),
             carried_bytes: 0,
             carry_limit_bytes,
+            tls: None,
+            spare: Vec::new(),
+            shaking: VecDeque::new(),
+            added: 0,
         }
+    }
+
+    /// Streams are encrypted.
+    pub(crate) fn with_tls(mut self, tls: Option<Server>) -> Self {
+        self.tls = tls;
+        self
     }
 
     pub(crate) fn open(
@@ -99,11 +126,23 @@ impl Streams {
     }
 
     /// Receives from a stream until it ends.
-    pub(crate) fn add(&mut self, handle: Handle, peer: Peer, owner: u32, io: &mut dyn Io) {
-        let Some(group) = self.group else { return io.close(handle) };
+    pub(crate) fn add(&mut self, handle: Handle, peer: Peer, cx: &mut Cx<'_>) {
+        let Some(group) = self.group else { return cx.io.close(handle) };
+        let tls = match self.tls.as_ref().map(Server::session).transpose() {
+            Ok(session) => session.map(|session| Box::new(Inbound::new(session))),
+            Err(error) => {
+                let (name, detail) = (name(&peer), error.to_string());
+                cx.refusals.bytes(Reason::Rejected, &detail, &name, 0, &[]);
+                return cx.io.close(handle);
+            }
+        };
+        self.added += 1;
+        let number = self.added;
         let stream = Stream {
+            number,
             handle,
             peer,
+            tls,
             framer: self.decoding.stream(),
             chunks: VecDeque::new(),
             from: 0,
@@ -115,8 +154,15 @@ impl Streams {
         if at == self.streams.len() {
             self.streams.push(None);
         }
+        if self.tls.is_some() {
+            self.shaking.push_back((cx.now.mono_us + HANDSHAKE_US, at, number));
+        }
         self.streams[at] = Some(stream);
-        io.receive(handle, group, OpId { owner, tag: self.first_tag + at as u32 });
+        cx.io.receive(handle, group, self.op(at, cx.owner));
+    }
+
+    fn op(&self, at: usize, owner: u32) -> OpId {
+        OpId { owner, tag: self.first_tag + at as u32 }
     }
 
     pub(crate) fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>) {
@@ -134,7 +180,16 @@ impl Streams {
                     cx.io.release(lease);
                     return;
                 }
-                stream.chunks.push_back(lease);
+                match &mut stream.tls {
+                    Some(tls) if !tls.is_ready() => self.shake(at, lease, cx),
+                    _ => stream.chunks.push_back(lease),
+                }
+            }
+            EventKind::Written { .. } => {
+                if let Some(tls) = &mut stream.tls {
+                    tls.written();
+                }
+                self.answer(at, cx);
             }
             EventKind::Eof => stream.ended(End::Closed),
             EventKind::Failed { error } => stream.ended(End::Broken(why(&error))),
@@ -150,21 +205,38 @@ impl Streams {
         }
     }
 
+    fn enqueue_first(&mut self, at: usize) {
+        if let Some(stream) = self.streams[at].as_mut().filter(|stream| !stream.queued) {
+            stream.queued = true;
+            self.ready.push_front(at);
+        }
+    }
+
     /// Decodes what has been received; never [`Pull::Ended`].
     pub(crate) fn poll(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
+        self.expire(cx);
         while let Some(at) = self.ready.pop_front() {
             let Some(mut stream) = self.streams[at].take() else { continue };
             stream.queued = false;
             let full = self.decode(&mut stream, slab, cx);
-            let done = !full && stream.chunks.is_empty() && !stream.receiving;
-            let more = full || !stream.chunks.is_empty();
+            let writing = stream.tls.as_ref().is_some_and(|tls| tls.is_writing());
+            let held = stream.tls.as_ref().is_some_and(|tls| !tls.rest().is_empty());
+            let done = !full && stream.chunks.is_empty() && !stream.receiving && !writing;
+            let more = full || held || !stream.chunks.is_empty();
             if done {
                 cx.io.close(stream.handle);
                 self.carried_bytes -= stream.framer.carry_bytes();
                 self.free.push(at);
             } else {
+                let secure = stream.tls.is_some();
                 self.streams[at] = Some(stream);
-                if more {
+                if secure {
+                    self.answer(at, cx);
+                }
+                if held {
+                    // Its plaintext comes before anybody else's is made.
+                    self.enqueue_first(at);
+                } else if more {
                     self.enqueue(at);
                 }
             }
@@ -179,6 +251,7 @@ impl Streams {
     fn decode(&mut self, stream: &mut Stream, slab: &mut Slab, cx: &mut Cx<'_>) -> bool {
         let carried = stream.framer.carry_bytes();
         let full = match stream.chunks.front() {
+            _ if stream.tls.is_some() => self.decode_secure(stream, slab, cx),
             Some(lease) => {
                 let len = lease.len();
                 let bytes = &cx.io.bytes(lease)[stream.from..];
@@ -208,8 +281,13 @@ impl Streams {
     /// What the end of a stream means for its last frame. True when the slab
     /// is full.
     fn end(&mut self, stream: &mut Stream, slab: &mut Slab, cx: &mut Cx<'_>) -> bool {
-        if !stream.chunks.is_empty() {
+        let held = stream.tls.as_ref().is_some_and(|tls| !tls.rest().is_empty());
+        if !stream.chunks.is_empty() || held {
             return false;
+        }
+        if stream.is_cut() {
+            let why = "the connection ended without the notice that TLS asks for";
+            stream.end = Some(End::Broken(why.to_owned()));
         }
         match &stream.end {
             Some(End::Closed) => {
