@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::check;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::parse::{self, DaemonFile, ParsedFlow};
-use crate::plan::{FlowPlan, Plan};
+use crate::plan::{FlowPlan, Plan, TokenPlan};
 use crate::section::Context;
 use crate::span::{FileId, SourceFile, Span, Spanned};
 use crate::value::{self, Table};
@@ -47,6 +47,17 @@ pub fn load_with(
 /// Every error, with the warnings.
 pub fn load_str(name: &str, text: &str) -> Result<Plan, Diagnostics> {
     Loader::new().text(name, text).load()
+}
+
+/// Loads a file of tokens, as `auth` of [api] does.
+///
+/// # Errors
+/// Every error of the file.
+pub fn load_auth(path: &Path) -> Result<Vec<TokenPlan>, Diagnostics> {
+    let env: Env = Box::new(|name| std::env::var(name).ok());
+    let mut run = Run::new(&*env);
+    let tokens = run.auth_file(path);
+    if run.cx.out.has_errors() { Err(run.cx.out) } else { Ok(tokens) }
 }
 
 type Env = Box<dyn Fn(&str) -> Option<String>>;
@@ -116,9 +127,7 @@ impl Loader {
     /// # Errors
     /// Every error of every file, with the warnings.
     pub fn load(self) -> Result<Plan, Diagnostics> {
-        let cx = Context { out: Diagnostics::default(), env: &*self.env };
-        let mut run =
-            Run { cx, daemon: None, daemon_failed: false, flows: Vec::new(), seen: Vec::new() };
+        let mut run = Run::new(&*self.env);
         if let Some(path) = &self.daemon {
             run.daemon_file(path);
         }
@@ -146,7 +155,12 @@ struct Run<'e> {
     seen: Vec<PathBuf>,
 }
 
-impl Run<'_> {
+impl<'e> Run<'e> {
+    fn new(env: &'e dyn Fn(&str) -> Option<String>) -> Self {
+        let cx = Context { out: Diagnostics::default(), env };
+        Self { cx, daemon: None, daemon_failed: false, flows: Vec::new(), seen: Vec::new() }
+    }
+
     fn path(&mut self, path: &Path) {
         if !path.is_dir() {
             return self.flow_file(path);
@@ -257,10 +271,21 @@ impl Run<'_> {
             self.cx.push(Diagnostic::error(span, message).help("give flow files beside it"));
             return;
         }
-        let parsed = parse::daemon(&mut self.cx, file, table);
+        let mut parsed = parse::daemon(&mut self.cx, file, table);
         self.daemon_failed = parsed.is_none();
+        if let Some(daemon) = &mut parsed
+            && let Some(auth) = &daemon.api.auth
+        {
+            daemon.api.tokens = self.auth_file(Path::new(&auth.value));
+        }
         let base = path.parent().map(Path::to_path_buf).unwrap_or_default();
         self.daemon = parsed.map(|daemon| (daemon, base));
+    }
+
+    fn auth_file(&mut self, path: &Path) -> Vec<TokenPlan> {
+        let Some(file) = self.read(path) else { return Vec::new() };
+        let Some(table) = self.parse(file) else { return Vec::new() };
+        parse::auth(&mut self.cx, file, &table)
     }
 
     /// Loads the flows that the daemon's file names.

@@ -67,6 +67,8 @@ pub fn reference() -> String {
         &schema::SHARDS,
         &schema::API,
         &schema::TLS,
+        &schema::AUTH,
+        &schema::TOKEN,
         &schema::METRICS,
         &schema::LOG,
     ] {

@@ -13,6 +13,7 @@ pub mod binary;
 pub mod corpus;
 pub mod daemon;
 pub mod driver;
+pub mod http;
 pub mod job;
 pub mod machine;
 pub mod net;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::net;
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
-    ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, ShardsPlan, TlsPlan,
+    ApiPlan, CoresSpec, DaemonPlan, Listen, LogFormat, LogLevel, LogPlan, MetricsPlan, ShardsPlan,
+    TlsPlan,
 };
 use crate::schema::{self, Schema};
 use crate::section::{Context, Section};
@@ -151,7 +152,43 @@ fn api(cx: &mut Context<'_>, section: &Section<'_>) -> Option<ApiPlan> {
         Some((table, span)) => tls(cx, table, span).map(Some),
         None => (!section.has("tls")).then_some(None),
     };
-    Some(ApiPlan { listen: listen?, tls: tls?, auth })
+    let audit = section.text(cx, "audit").map(|file| PathBuf::from(file.value));
+    let (body, rate) = (section.size(cx, "body"), section.int(cx, "rate"));
+    let (listen, tls) = (listen?, tls?);
+    if let Some(listen) = &listen {
+        guarded(cx, listen, auth.is_some(), tls.is_some());
+    }
+    Some(ApiPlan {
+        listen,
+        tls,
+        auth,
+        tokens: Vec::new(),
+        audit,
+        body_bytes: body?,
+        rate: u32::try_from(rate?).ok()?,
+    })
+}
+
+/// An address that others reach needs tokens, and should not carry them
+/// readable.
+fn guarded(cx: &mut Context<'_>, listen: &Listen, auth: bool, tls: bool) {
+    if listen.addr.ip().is_loopback() {
+        return;
+    }
+    let at = listen.text.span;
+    if !auth {
+        let message = format!(
+            "'listen' of [api]: {} is reached from other machines, and there is no 'auth'",
+            listen.addr
+        );
+        cx.push(Diagnostic::error(at, message).help(
+            "name a file with tokens: auth = \"/etc/ringmain/tokens.toml\", or listen at \
+             127.0.0.1",
+        ));
+    } else if !tls {
+        let message = "tokens travel readable: 'listen' of [api] is no loopback address, and there is no 'tls'";
+        cx.push(Diagnostic::warning(at, message).help("add tls = { cert = ..., key = ... }"));
+    }
 }
 
 fn tls(cx: &mut Context<'_>, table: &Table, span: Span) -> Option<TlsPlan> {
@@ -164,9 +201,51 @@ fn metrics(cx: &mut Context<'_>, section: &Section<'_>) -> Option<MetricsPlan> {
     let statsd = net::address(cx, section, "statsd");
     let graphite = net::address(cx, section, "graphite");
     let datadog = net::address(cx, section, "datadog");
+    let prefix = section.filled(cx, "prefix").and_then(|prefix| prefix_name(cx, &prefix));
+    let every = section.time(cx, "every");
+    let tags =
+        section.texts(cx, "tags").map(|tags| tags.iter().filter_map(|t| tag(cx, t)).collect());
     let prometheus = section.flag(cx, "prometheus");
     let jolokia = section.flag(cx, "jolokia");
-    Some(MetricsPlan { statsd, graphite, datadog, prometheus: prometheus?, jolokia: jolokia? })
+    Some(MetricsPlan {
+        statsd,
+        graphite,
+        datadog,
+        prefix: prefix?,
+        every_us: every?,
+        tags: tags?,
+        prometheus: prometheus?,
+        jolokia: jolokia?,
+    })
+}
+
+/// Names that every protocol can carry.
+fn prefix_name(cx: &mut Context<'_>, prefix: &Spanned<String>) -> Option<String> {
+    let first = prefix.chars().next().is_some_and(|c| c.is_ascii_alphabetic());
+    if first && prefix.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Some(prefix.value.clone());
+    }
+    let message = format!("'prefix' of [metrics]: '{}' is not a name", prefix.value);
+    cx.push(
+        Diagnostic::error(prefix.span, message)
+            .help("use letters, digits and '_', beginning with a letter"),
+    );
+    None
+}
+
+fn tag(cx: &mut Context<'_>, tag: &Spanned<String>) -> Option<(String, String)> {
+    let plain = |text: &str| {
+        !text.is_empty() && !text.contains(|c: char| c.is_control() || matches!(c, '|' | '#' | ','))
+    };
+    if let Some((key, value)) = tag.split_once(':')
+        && plain(key)
+        && plain(value)
+    {
+        return Some((key.to_owned(), value.to_owned()));
+    }
+    let message = format!("'tags' of [metrics]: '{}' is not key:value", tag.value);
+    cx.push(Diagnostic::error(tag.span, message).help("for example \"site:north\""));
+    None
 }
 
 fn log(cx: &mut Context<'_>, section: &Section<'_>) -> Option<LogPlan> {

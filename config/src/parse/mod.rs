@@ -1,5 +1,6 @@
 //! Raw tables to plan parts. Each file here owns one part of the format.
 
+mod auth;
 mod codec;
 mod daemon;
 mod flow;
@@ -15,6 +16,7 @@ mod template;
 mod test;
 mod tls;
 
+pub(crate) use auth::auth;
 pub(crate) use daemon::{DaemonFile, daemon};
 pub(crate) use flow::{Node, ParsedFlow, Ports, Role, flow};
 pub(crate) use input::written;

@@ -53,8 +53,8 @@ impl fmt::Display for CoresSpec {
     }
 }
 
-/// `[api]`. The listener is an issue of the control plane.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// `[api]`
+#[derive(Clone, Debug, PartialEq)]
 pub struct ApiPlan {
     /// Address to listen at; absent: no listener.
     pub listen: Option<super::Listen>,
@@ -62,6 +62,64 @@ pub struct ApiPlan {
     pub tls: Option<TlsPlan>,
     /// File with tokens and their scopes.
     pub auth: Option<Spanned<String>>,
+    /// What that file says.
+    pub tokens: Vec<TokenPlan>,
+    /// File that changes are appended to.
+    pub audit: Option<PathBuf>,
+    /// Largest body of a request.
+    pub body_bytes: u64,
+    /// Requests per second of one peer.
+    pub rate: u32,
+}
+
+/// `[[tokens]]` of the auth file.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenPlan {
+    /// Who it is.
+    pub name: String,
+    /// What must be shown.
+    pub secret: TokenSecret,
+    /// What it is good for.
+    pub scopes: Vec<Scope>,
+}
+
+/// A token, or what it is recognised by.
+#[derive(Clone, PartialEq, Eq)]
+pub enum TokenSecret {
+    /// The token itself.
+    Plain(String),
+    /// Its SHA-256.
+    Sha256([u8; 32]),
+}
+
+/// Secrets are never printed.
+impl fmt::Debug for TokenPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenPlan").field("name", &self.name).field("scopes", &self.scopes).finish()
+    }
+}
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Change flows; includes the others.
+    Manage,
+    /// Read definitions of flows.
+    ReadManagement,
+    /// Read figures of flows and of the node.
+    ReadRuntime,
+}
+
+impl Scope {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Manage => "manage",
+            Self::ReadManagement => "read-management",
+            Self::ReadRuntime => "read-runtime",
+        }
+    }
 }
 
 /// `tls = { cert = ..., key = ... }`
@@ -74,7 +132,7 @@ pub struct TlsPlan {
 }
 
 /// `[metrics]`: where figures are sent or served.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct MetricsPlan {
     /// `host:port` of a StatsD server.
     pub statsd: Option<Spanned<String>>,
@@ -82,6 +140,12 @@ pub struct MetricsPlan {
     pub graphite: Option<Spanned<String>>,
     /// `host:port` of a DogStatsD agent.
     pub datadog: Option<Spanned<String>>,
+    /// First part of every name.
+    pub prefix: String,
+    /// How often figures are sent.
+    pub every_us: u64,
+    /// Key and value that every figure is given where the protocol has tags.
+    pub tags: Vec<(String, String)>,
     /// Serve `/metrics`.
     pub prometheus: bool,
     /// Serve `/jolokia`.

@@ -16,7 +16,8 @@ mod test;
 mod tls;
 
 pub use daemon::{
-    ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, ShardsPlan, TlsPlan,
+    ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, Scope, ShardsPlan,
+    TlsPlan, TokenPlan, TokenSecret,
 };
 pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,

@@ -77,7 +77,42 @@ pub(crate) static API: Schema = Schema {
     keys: &[
         opt("listen", Text, "no listener", "Address and port, for example `127.0.0.1:8642`."),
         opt("tls", Other("a table { cert, key }"), "plain HTTP", "Certificate and private key."),
-        opt("auth", Text, "no tokens", "File with tokens and their scopes."),
+        opt(
+            "auth",
+            Text,
+            "no tokens",
+            "File with tokens and their scopes. Required for an address that other machines \
+             reach.",
+        ),
+        opt("audit", Text, "the log only", "File that every change is appended to, as JSON lines."),
+        def("body", Size(1 << 10, 64 << 20), "1MiB", "Largest body of a request."),
+        def("rate", Int(1, 1_000_000), "200", "Requests per second of one peer."),
+    ],
+};
+
+pub(crate) static AUTH: Schema = Schema {
+    title: "the auth file",
+    header: "auth = \"FILE\"",
+    about: "The file that `auth` of [api] names. It is read again when it changes.",
+    parents: &[],
+    keys: &[req("tokens", Other("an array of tables: [[tokens]]"), "Who may do what.")],
+};
+
+pub(crate) static TOKEN: Schema = Schema {
+    title: "[[tokens]]",
+    header: "[[tokens]]",
+    about: "One of `token` and `sha256`. `manage` includes both other scopes.",
+    parents: &[],
+    keys: &[
+        req("name", Text, "Who it is, in the audit log."),
+        opt("token", Text, "`sha256`", "The token, at least 16 characters."),
+        opt("sha256", Text, "`token`", "The token's SHA-256 in hexadecimal digits."),
+        req(
+            "scopes",
+            Texts,
+            "`manage` (change flows), `read-management` (their definitions), `read-runtime` \
+             (their figures).",
+        ),
     ],
 };
 
@@ -101,6 +136,9 @@ pub(crate) static METRICS: Schema = Schema {
         opt("statsd", Text, "not sent", "`host:port` of a StatsD server."),
         opt("graphite", Text, "not sent", "`host:port` of a Graphite server."),
         opt("datadog", Text, "not sent", "`host:port` of a DogStatsD agent."),
+        def("prefix", Text, "ringmain", "First part of every name that is sent or served."),
+        def("every", Time(100_000, 600_000_000), "10s", "How often figures are sent."),
+        opt("tags", Texts, "none", "`key:value` pairs that DogStatsD and Prometheus get."),
         def("prometheus", Bool, "true", "Serve `/metrics` on the API listener."),
         def("jolokia", Bool, "false", "Serve `/jolokia` on the API listener."),
     ],

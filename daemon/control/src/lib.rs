@@ -13,15 +13,21 @@
 //! and positions.
 #![forbid(unsafe_code)]
 
+mod api;
 mod check;
+mod export;
+mod figures;
 mod flow_test;
 mod keeper;
 mod live;
+mod node;
 mod run;
 mod scripts;
+mod side;
 mod start;
 mod store;
 mod summary;
+mod view;
 
 pub use check::{Prepared, prepare};
 pub use flow_test::{Failure, TestCase, TestReport, TestSuite, junit, test};

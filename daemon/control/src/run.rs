@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ringmain_base::Clock;
+use ringmain_base::{Clock, SystemClock};
 use ringmain_connectors::Health;
 use ringmain_metrics::Role;
 use ringmain_runtime::signals::{Signal, Signals};
@@ -15,9 +15,11 @@ use ringmain_shard::Phase;
 use crate::check::Prepared;
 use crate::live::Live;
 use crate::scripts::Scripts;
+use crate::side::Side;
 use crate::start::{Running, start};
 use crate::store::{Store, StoreError};
 use crate::summary::Summary;
+use crate::view::View;
 
 /// How often the controller looks at shards that will end by themselves: how
 /// late it may notice their end.
@@ -92,11 +94,31 @@ pub fn run(
              build with the repository's .cargo/config.toml"
         );
     }
-    let mut running = start(prepared, store.as_ref(), options.io)?;
+    let clock = SystemClock::new();
+    let view = View::new(&prepared.plan, &prepared.cores, clock);
+    let side = Side::start(&prepared.plan, &view)?;
+    let outcome = carry(prepared, options, signals, store.as_ref(), clock, &view);
+    if let Some(side) = side {
+        side.finish();
+    }
+    outcome
+}
+
+/// From the first connector that opens to the last that ends.
+fn carry(
+    prepared: &Prepared,
+    options: &RunOptions,
+    signals: &mut Signals,
+    store: Option<&Store>,
+    clock: SystemClock,
+    view: &View,
+) -> Result<Outcome, RunError> {
+    let mut running = start(prepared, store, options.io, clock)?;
+    running.show(prepared, view);
     let _supervisor = supervise(&running)?;
     let scripts = Scripts::watch(&prepared.plan.flows);
     let every = Duration::from_micros(prepared.plan.daemon.checkpoint_every_us);
-    let mut watch = Watch::new(&mut running, store.as_ref(), scripts, every);
+    let mut watch = Watch::new(&mut running, store, scripts, every);
     let drained = watch.until_end(signals);
     let seconds = running.started.elapsed().as_secs_f64();
     match drained {
@@ -106,7 +128,7 @@ pub fn run(
             } else {
                 running.abort();
             }
-            keep(&mut running, store.as_ref(), true);
+            keep(&mut running, store, true);
             let summaries = summarise(&running, seconds, drained);
             write_json(&summaries, options)?;
             Ok(Outcome { summaries, drained })

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringmain_base::SystemClock;
+use ringmain_base::{Clock, SystemClock};
 use ringmain_connectors::Claims;
 use ringmain_metrics::FlowMetrics;
 use ringmain_ring::{Doorbell, Wake};
 use ringmain_runtime::{IoKind, LaunchOptions, ShardThread, Waker, launch};
-use ringmain_shard::{FlowControl, FlowParts, Phase, Shard, WireOptions, Wired, wire};
+use ringmain_shard::{
+    FlowControl, FlowParts, Phase, Shard, WireOptions, Wired, memory_bytes, wire,
+};
 use ringmain_slab::Budget;
 
 use crate::check::Prepared;
 use crate::keeper::Keeper;
 use crate::run::RunError;
 use crate::store::{Checkpoint, Store};
+use crate::view::{FlowView, View};
 
 /// How long opening files, binding and resolving may take altogether.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
@@ -44,6 +47,8 @@ pub(crate) struct Running {
     pub wakers: Vec<Arc<Waker>>,
     pub clock: SystemClock,
     pub started: Instant,
+    /// What slabs may grow by.
+    pub budget: Budget,
 }
 
 /// Wires the flows, starts their shards and opens every connector; then lets
@@ -52,14 +57,15 @@ pub(crate) fn start(
     prepared: &Prepared,
     store: Option<&Store>,
     io: IoKind,
+    clock: SystemClock,
 ) -> Result<Running, RunError> {
-    let clock = SystemClock::new();
     let wakers = prepared.cores.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
     let wakers =
         wakers.map_err(|error| RunError::System(format!("cannot make an eventfd: {error}")))?;
-    let (flows, parts) = wire_all(prepared, store, &wakers)?;
-    let mut running =
-        Running { flows, threads: Vec::new(), wakers, clock, started: Instant::now() };
+    let budget = Budget::new(prepared.growth_bytes);
+    let (flows, parts) = wire_all(prepared, store, &wakers, &budget)?;
+    let started = Instant::now();
+    let mut running = Running { flows, threads: Vec::new(), wakers, clock, started, budget };
     let result = running.launch(prepared, parts, io).and_then(|()| running.open());
     if let Err(error) = result {
         running.abort();
@@ -76,9 +82,9 @@ fn wire_all(
     prepared: &Prepared,
     store: Option<&Store>,
     wakers: &[Arc<Waker>],
+    budget: &Budget,
 ) -> Result<(Vec<Flow>, ShardParts), RunError> {
     let bells: Vec<_> = wakers.iter().map(|waker| Doorbell::new(waker.clone())).collect();
-    let budget = Budget::new(prepared.growth_bytes);
     let claims = Claims::default();
     let mut shards: ShardParts = bells.iter().map(|bell| (Vec::new(), bell.clone())).collect();
     let mut flows = Vec::new();
@@ -94,7 +100,7 @@ fn wire_all(
             home: at % bells.len(),
             slab_bytes: prepared.plan.shards.slab_bytes as usize,
             linger_us: prepared.plan.shards.linger_us,
-            budget: &budget,
+            budget,
             restore: &checkpoint.positions,
             states: &states,
             keep_positions: store.is_some(),
@@ -122,6 +128,30 @@ fn wire_all(
 }
 
 impl Running {
+    /// Shows the flows and shards to the listener and the exporters.
+    pub(crate) fn show(&self, prepared: &Prepared, view: &View) {
+        let plan = &prepared.plan;
+        view.set_budget(&self.budget);
+        view.set_monitors(self.threads.iter().map(ShardThread::monitor).collect());
+        for (at, (flow, of)) in self.flows.iter().zip(&plan.flows).enumerate() {
+            let file = plan.sources.get(of.file);
+            let slab_bytes = plan.shards.slab_bytes as usize;
+            view.put(FlowView {
+                id: at as u64 + 1,
+                plan: Arc::new(of.clone()),
+                file: file.and_then(|file| file.path.clone()),
+                text: file.map_or("", |file| &file.text).into(),
+                metrics: flow.metrics.clone(),
+                control: flow.control.clone(),
+                parts: flow.parts,
+                memory_bytes: memory_bytes(of, self.wakers.len(), slab_bytes),
+                created: self.clock.now(),
+                creator: "configuration".into(),
+            });
+        }
+        view.take_sample();
+    }
+
     /// One thread per shard that has anything to do.
     fn launch(
         &mut self,

@@ -48,6 +48,8 @@ pub struct EdgeSnapshot {
     pub to: String,
     /// Time without credit since the start: the longest of its queues.
     pub blocked_us: u64,
+    /// Slabs on their way in the queues behind it.
+    pub queued: u64,
 }
 
 /// Counts of a flow at one moment. Counters of different components are read
@@ -71,6 +73,7 @@ pub(crate) fn take(metrics: &FlowMetrics, now_us: u64) -> Snapshot {
         from: edge.from.clone(),
         to: edge.to.clone(),
         blocked_us: edge.meters.iter().map(|m| m.blocked_us(now_us)).max().unwrap_or(0),
+        queued: edge.meters.iter().map(|m| m.queued()).sum(),
     });
     Snapshot {
         flow: metrics.flow.clone(),

@@ -74,6 +74,7 @@ pub fn edge<S>(
     let (empty_in, empty_out) = ring(slabs.len().next_power_of_two());
     let finished = Arc::new(Padded(AtomicU64::new(0)));
     let upstream = Upstream {
+        slabs: slabs.len(),
         forward: forward_in,
         empties: empty_out,
         stash: slabs,
@@ -118,6 +119,8 @@ pub fn edge_bytes<S>(slabs: usize, markers: usize) -> usize {
 
 /// The producer's end.
 pub struct Upstream<S> {
+    /// All that circulate.
+    slabs: usize,
     forward: Producer<Item<S>>,
     empties: Consumer<S>,
     /// Empty slabs at hand; what was used last is used first, while it is warm.
@@ -163,10 +166,13 @@ impl<S> Upstream<S> {
         self.stash.len() + self.empties.len()
     }
 
-    /// Ends the meter's interval without credit if credit has come back. For a
-    /// producer that stopped asking because it has nothing to send.
+    /// Ends the meter's interval without credit if credit has come back, and
+    /// notes how many slabs are out. For once a turn: a producer that stopped
+    /// asking because it has nothing to send would not notice otherwise.
     pub fn settle(&mut self, now_us: u64) {
-        if self.gauge.is_open() && self.credit() > 0 {
+        let credit = self.credit();
+        self.gauge.note_queued(self.slabs.saturating_sub(credit));
+        if self.gauge.is_open() && credit > 0 {
             self.gauge.hit(now_us);
         }
     }

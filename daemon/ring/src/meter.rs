@@ -23,6 +23,7 @@ pub struct Meter {
     state: AtomicU64,
     misses: AtomicU64,
     stalls: AtomicU64,
+    queued: AtomicU64,
 }
 
 /// One reading; two of them give a fraction.
@@ -60,6 +61,13 @@ impl Meter {
         self.stalls.load(Ordering::Relaxed)
     }
 
+    /// Slabs that were on their way, or being filled, when the producer last
+    /// looked.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
+    }
+
     /// A reading to compare with a later one.
     #[must_use]
     pub fn sample(&self, now_us: u64) -> MeterSample {
@@ -92,7 +100,7 @@ pub(crate) struct Gauge {
 impl Gauge {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        let meter = Arc::new(Meter { state: zero(), misses: zero(), stalls: zero() });
+        let meter = Arc::new(Meter { state: zero(), misses: zero(), stalls: zero(), queued: zero() });
         Self { meter, total_us: 0, since_us: None, misses: 0, stalls: 0 }
     }
 
@@ -119,6 +127,11 @@ impl Gauge {
             let folded = self.total_us.wrapping_sub(now_us);
             self.meter.state.store(folded << 1 | 1, Ordering::Relaxed);
         }
+    }
+
+    /// How many slabs are out.
+    pub(crate) fn note_queued(&self, slabs: usize) {
+        self.meter.queued.store(slabs as u64, Ordering::Relaxed);
     }
 
     /// Whether an interval without credit is open.

@@ -227,7 +227,9 @@ impl DeadLetters {
     }
 }
 
-fn rfc3339(wall_us: i64) -> String {
+/// A time as people and programs write it.
+#[must_use]
+pub fn rfc3339(wall_us: i64) -> String {
     jiff::Timestamp::from_microsecond(wall_us)
         .map_or_else(|_| wall_us.to_string(), |t| t.to_string())
 }

@@ -41,6 +41,7 @@ mod wiring;
 
 pub use checkpoint::{CheckpointPart, CheckpointSlot, FINAL, SavedState};
 pub use control::{FlowControl, Phase, ScriptReport, ScriptVersion};
+pub use dead_letter::rfc3339;
 pub use inlet::PositionSlot;
 pub use operators::{OperatorError, compile};
 pub use ringmain_lua::self_test as lua_self_test;

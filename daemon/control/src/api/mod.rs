@@ -1,0 +1,91 @@
+//! The listener: REST under `/api/v1`, `/metrics`, `/openapi.json`.
+//!
+//! Owns: routes and their scopes, errors as RFC 9457 problems, limits.
+//! Invariants: every route but health and the OpenAPI document needs a token
+//! where there are tokens; every error is a problem document; a body, a rate
+//! and a connection count have bounds.
+//!
+//! Deliberately absent: access to the data path. Handlers read the
+//! [`View`](crate::view::View).
+
+mod auth;
+mod flows;
+mod guard;
+mod limit;
+mod node;
+mod openapi;
+mod problem;
+mod server;
+mod tls;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use ringmain_config::{ApiPlan, MetricsPlan, Plan, Scope};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::auth::Tokens;
+use self::limit::Limiter;
+use crate::view::View;
+
+pub(crate) use server::serve;
+
+/// What handlers share.
+pub(crate) struct Api {
+    view: Arc<View>,
+    plan: ApiPlan,
+    metrics: MetricsPlan,
+    tokens: Tokens,
+    limiter: Limiter,
+    tls: Option<Arc<tls::Certificates>>,
+}
+
+type Shared = Arc<Api>;
+
+impl Api {
+    /// Everything that can be refused about it is refused here.
+    pub(crate) fn new(plan: &Plan, view: &Arc<View>) -> Result<Shared, String> {
+        let tls = plan.api.tls.as_ref().map(tls::Certificates::load).transpose()?;
+        Ok(Arc::new(Self {
+            view: view.clone(),
+            tokens: Tokens::new(&plan.api),
+            limiter: Limiter::new(plan.api.rate),
+            plan: plan.api.clone(),
+            metrics: plan.metrics.clone(),
+            tls: tls.map(Arc::new),
+        }))
+    }
+}
+
+/// All routes, and the document that describes them.
+fn router(api: &Shared) -> Router {
+    let scoped = |router: OpenApiRouter<Shared>, scopes: &'static [Scope]| {
+        router.route_layer(from_fn_with_state((api.clone(), scopes), guard::scope))
+    };
+    let open = OpenApiRouter::new().routes(routes!(node::health));
+    let both = OpenApiRouter::new().routes(routes!(flows::list)).routes(routes!(flows::find));
+    let runtime = OpenApiRouter::new().routes(routes!(node::node)).routes(routes!(node::metrics));
+    let runtime = match api.metrics.prometheus {
+        true => runtime.routes(routes!(node::prometheus)),
+        false => runtime,
+    };
+    let management = OpenApiRouter::new().routes(routes!(flows::definition));
+    let router = OpenApiRouter::with_openapi(openapi::document())
+        .merge(open)
+        .merge(scoped(both, &[Scope::ReadManagement, Scope::ReadRuntime]))
+        .merge(scoped(runtime, &[Scope::ReadRuntime]))
+        .merge(scoped(management, &[Scope::ReadManagement]));
+    let (router, document) = router.split_for_parts();
+    let document = openapi::finished(document);
+    router
+        .route("/openapi.json", axum::routing::get(move || openapi::serve(document.clone())))
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(DefaultBodyLimit::max(usize::try_from(api.plan.body_bytes).unwrap_or(usize::MAX)))
+        .layer(from_fn_with_state(api.clone(), guard::admit))
+        .layer(from_fn(problem::shape))
+        .with_state(api.clone())
+}

@@ -1,0 +1,263 @@
+//! What the listener and the exporters see: flows by name, and the newest
+//! reading of all counters with rates.
+//!
+//! Written by the controller (which flows there are) and by the control
+//! runtime (readings); read by anyone. Locks are held for a copy of an `Arc`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use ringmain_base::{Clock, Now, SystemClock};
+use ringmain_config::{FlowPlan, Plan};
+use ringmain_connectors::Health;
+use ringmain_metrics::{FlowMetrics, Role, Snapshot};
+use ringmain_runtime::Monitor;
+use ringmain_shard::{FlowControl, Phase};
+use ringmain_slab::Budget;
+
+use crate::node::{self, NodeSample, ShardTasks};
+
+/// A flow that is known to the daemon.
+pub(crate) struct FlowView {
+    /// Tells one life of a flow from the next one of the same name.
+    pub id: u64,
+    pub plan: Arc<FlowPlan>,
+    /// The file it was read from.
+    pub file: Option<PathBuf>,
+    /// Its definition.
+    pub text: Arc<str>,
+    pub metrics: FlowMetrics,
+    pub control: Arc<FlowControl>,
+    /// Shards with a part of it.
+    pub parts: usize,
+    pub memory_bytes: u64,
+    pub created: Now,
+    /// Who put it in.
+    pub creator: String,
+}
+
+/// The state of a flow, in the words of Spring Cloud Data Flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// Its connectors are being opened.
+    Deploying,
+    /// It carries messages, or waits for some.
+    Deployed,
+    /// It is stopped, or has come to its end.
+    Undeployed,
+    /// It runs, and one of its components has given up.
+    Partial,
+    /// It could not be started.
+    Failed,
+}
+
+impl FlowView {
+    pub(crate) fn name(&self) -> &str {
+        self.plan.name.as_str()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        if !self.control.errors().is_empty() {
+            return Status::Failed;
+        }
+        if self.control.ended() >= self.parts || self.control.phase() == Phase::Abort {
+            return Status::Undeployed;
+        }
+        if self.control.phase() == Phase::Open {
+            return Status::Deploying;
+        }
+        let gave_up = self.control.health().iter().any(|h| matches!(h, Health::Failed(_)));
+        if gave_up { Status::Partial } else { Status::Deployed }
+    }
+
+    /// What the controller wants of it, for people.
+    pub(crate) fn phase(&self) -> &'static str {
+        if self.control.ended() >= self.parts {
+            return "ended";
+        }
+        match self.control.phase() {
+            Phase::Open => "opening",
+            Phase::Run => "running",
+            Phase::Drain => "draining",
+            Phase::Abort => "aborted",
+        }
+    }
+
+    /// Shards on which it is still at work.
+    pub(crate) fn at_work(&self) -> usize {
+        self.parts.saturating_sub(self.control.ended())
+    }
+}
+
+/// One reading of a flow, with what changed since the one before.
+pub(crate) struct FlowSample {
+    pub flow: Arc<FlowView>,
+    pub now: Snapshot,
+    /// None at the first one.
+    pub before: Option<Snapshot>,
+}
+
+impl FlowSample {
+    fn seconds(&self) -> f64 {
+        let since = match &self.before {
+            Some(before) => before.now_us,
+            None => self.flow.created.mono_us,
+        };
+        (self.now.now_us.saturating_sub(since) as f64 / 1e6).max(1e-3)
+    }
+
+    /// Messages per second into and out of a component.
+    pub(crate) fn rates(&self, component: usize) -> (f64, f64) {
+        let now = &self.now.components[component];
+        let was = self.before.as_ref().map(|before| &before.components[component]);
+        let (was_in, was_out) = was.map_or((0, 0), |was| (was.rows_in, was.rows_out));
+        let rate = |is: u64, was: u64| is.saturating_sub(was) as f64 / self.seconds();
+        (rate(now.rows_in, was_in), rate(now.rows_out, was_out))
+    }
+
+    /// The part of the time that an edge's producer had no credit, in percent.
+    pub(crate) fn backpressure_pct(&self, edge: usize) -> f64 {
+        let was = self.before.as_ref().map_or(0, |before| before.edges[edge].blocked_us);
+        let blocked_us = self.now.edges[edge].blocked_us.saturating_sub(was);
+        (blocked_us as f64 / self.seconds() / 10_000.0).min(100.0)
+    }
+
+    /// Of its worst edge.
+    pub(crate) fn worst_pct(&self) -> f64 {
+        (0..self.now.edges.len()).map(|at| self.backpressure_pct(at)).fold(0.0, f64::max)
+    }
+
+    /// Messages per second in at the sources, out at the sinks.
+    pub(crate) fn throughput(&self) -> (f64, f64) {
+        let roles = self.now.components.iter().enumerate();
+        roles.fold((0.0, 0.0), |(into, out), (at, component)| match component.role {
+            Role::Source => (into + self.rates(at).0, out),
+            Role::Sink => (into, out + self.rates(at).1),
+            Role::Operator => (into, out),
+        })
+    }
+
+    /// Messages in, out, and refused since the beginning.
+    pub(crate) fn totals(&self) -> (u64, u64, u64) {
+        let components = &self.now.components;
+        let sum = |role, of: fn(&ringmain_metrics::ComponentSnapshot) -> u64| {
+            components.iter().filter(|c| c.role == role).map(of).sum()
+        };
+        let dead = components.iter().map(|c| c.dead).sum();
+        (sum(Role::Source, |c| c.rows_in), sum(Role::Sink, |c| c.rows_out), dead)
+    }
+}
+
+/// One reading of everything.
+pub(crate) struct Sample {
+    pub now: Now,
+    pub flows: Vec<Arc<FlowSample>>,
+    pub node: NodeSample,
+}
+
+impl Sample {
+    pub(crate) fn flow(&self, name: &str) -> Option<&Arc<FlowSample>> {
+        self.flows.iter().find(|sample| sample.flow.name() == name)
+    }
+}
+
+/// What does not change while the daemon runs.
+pub(crate) struct NodeFacts {
+    pub name: String,
+    pub cores: Vec<usize>,
+    pub memory_bytes: u64,
+    pub started: Now,
+    pub started_at: Instant,
+}
+
+/// The shared view.
+pub(crate) struct View {
+    pub node: NodeFacts,
+    pub clock: SystemClock,
+    budget: Mutex<Option<Budget>>,
+    flows: RwLock<BTreeMap<String, Arc<FlowView>>>,
+    monitors: RwLock<Vec<Monitor>>,
+    tasks: Mutex<ShardTasks>,
+    sample: RwLock<Arc<Sample>>,
+}
+
+impl View {
+    pub(crate) fn new(plan: &Plan, cores: &[usize], clock: SystemClock) -> Arc<Self> {
+        let started = clock.now();
+        let node = NodeFacts {
+            name: plan.daemon.name.clone(),
+            cores: cores.to_vec(),
+            memory_bytes: plan.shards.memory_bytes,
+            started,
+            started_at: Instant::now(),
+        };
+        let empty = Sample { now: started, flows: Vec::new(), node: NodeSample::default() };
+        Arc::new(Self {
+            node,
+            clock,
+            budget: Mutex::new(None),
+            flows: RwLock::default(),
+            monitors: RwLock::default(),
+            tasks: Mutex::default(),
+            sample: RwLock::new(Arc::new(empty)),
+        })
+    }
+
+    /// A flow that has been put in, or replaced.
+    pub(crate) fn put(&self, flow: FlowView) {
+        write(&self.flows).insert(flow.name().to_owned(), Arc::new(flow));
+    }
+
+    /// What slabs may grow by, for its use.
+    pub(crate) fn set_budget(&self, budget: &Budget) {
+        *self.budget.lock().unwrap_or_else(PoisonError::into_inner) = Some(budget.clone());
+    }
+
+    /// The shards, once they stand.
+    pub(crate) fn set_monitors(&self, monitors: Vec<Monitor>) {
+        *write(&self.monitors) = monitors;
+    }
+
+    pub(crate) fn flows(&self) -> Vec<Arc<FlowView>> {
+        read(&self.flows).values().cloned().collect()
+    }
+
+    /// The newest reading.
+    pub(crate) fn sample(&self) -> Arc<Sample> {
+        read(&self.sample).clone()
+    }
+
+    /// Reads everything now; rates are since the reading before.
+    pub(crate) fn take_sample(&self) -> Arc<Sample> {
+        let before = self.sample();
+        let now = self.clock.now();
+        let flow = |flow: Arc<FlowView>| {
+            let same = before.flows.iter().find(|sample| sample.flow.id == flow.id);
+            let reading = flow.metrics.snapshot(now.mono_us);
+            let before = same.map(|same| same.now.clone());
+            Arc::new(FlowSample { flow, now: reading, before })
+        };
+        let flows = self.flows().into_iter().map(flow).collect();
+        let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let grown_bytes = budget.as_ref().map_or(0, Budget::used_bytes);
+        drop(budget);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = node::sample(&read(&self.monitors), &mut tasks, grown_bytes, now.mono_us);
+        drop(tasks);
+        let sample = Arc::new(Sample { now, flows, node });
+        *write(&self.sample) = sample.clone();
+        sample
+    }
+}
+
+/// Nothing that holds these locks panics half way through a change.
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
