@@ -39,6 +39,7 @@ pub fn reference() -> String {
     }
     family(&mut out, &schema::OPERATORS, "Operators: `[operators.NAME]`");
     schema(&mut out, 3, &schema::LIMITS, &[]);
+    schema(&mut out, 3, &schema::LIMIT, &[]);
     schema(&mut out, 3, &schema::INPUT, &[]);
     family(&mut out, &schema::SINKS, "Sinks: `[sinks.NAME]`");
     for s in [

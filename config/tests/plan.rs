@@ -481,3 +481,48 @@ fn every_key_of_an_operator_by_key_reaches_the_plan() {
     };
     assert_eq!(hysteresis, OperatorKind::Hysteresis(expected));
 }
+
+#[test]
+fn every_key_of_throttle_split_and_time_series_reaches_the_plan() {
+    let limit = |rate, per_us, burst| LimitPlan { rate, per_us, burst };
+    let OperatorKind::Throttle(plan) = operator("type = \"throttle\"\nrate = 2.5") else {
+        panic!()
+    };
+    assert_eq!((plan.limit, plan.limits.len()), (limit(2.5, 1_000_000, 3), 0));
+    assert_eq!((plan.over, plan.has_port()), (OverPlan::Drop, false));
+    let OperatorKind::Throttle(plan) = operator(
+        "type = \"throttle\"\nrate = 10\nper = \"1m\"\nburst = 4\nover = \"delay\"\n\
+         delay_buffer = \"2KiB\"\ndelay_full = \"drop\"\n\
+         limits = { a = 5, \"b,1\" = { rate = 0.5, per = \"1s\", burst = 9 }, c = { rate = 7 } }",
+    ) else {
+        panic!()
+    };
+    assert_eq!(plan.limit, limit(10.0, 60_000_000, 4));
+    let own = [
+        ("a".to_owned(), limit(5.0, 60_000_000, 5)),
+        ("b,1".to_owned(), limit(0.5, 1_000_000, 9)),
+        ("c".to_owned(), limit(7.0, 60_000_000, 7)),
+    ];
+    assert_eq!(plan.limits, own);
+    assert_eq!((plan.over, plan.delay_full), (OverPlan::Delay, OverPlan::Drop));
+    assert_eq!(plan.delay_buffer_bytes, 2048);
+    let split =
+        operator("type = \"split\"\nfield = \"list\"\ninto = \"x\"\nindex = \"i\"\nkeep = [\"a\"]");
+    let expected = SplitPlan {
+        field: s("list"),
+        into: Some(s("x")),
+        index: Some(s("i")),
+        keep: Some(vec![s("a")]),
+    };
+    assert_eq!(split, OperatorKind::Split(expected));
+    let series = operator("type = \"time_series\"\ntimestamp = \"ts\"\nquality = \"good\"");
+    let expected = TimeSeriesPlan {
+        field: s("value"),
+        time_field: s("_time"),
+        timestamp: Some(s("ts")),
+        unit: TimeUnit::Ms,
+        suffix: "_qc".into(),
+        quality: QualityPlan::Good,
+    };
+    assert_eq!(series, OperatorKind::TimeSeries(expected));
+}

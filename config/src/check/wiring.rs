@@ -102,7 +102,7 @@ pub(super) fn port(out: &mut Diagnostics, from: &Node, input: &Input, who: &str)
                 Diagnostic::error(span, message).help(format!("write {}", choices.join(" or "))),
             );
         }
-        (Ports::Named(ports), Some(port)) if !ports.contains(port) => {
+        (Ports::Named(ports) | Ports::More(ports), Some(port)) if !ports.contains(port) => {
             let message = format!("{who} reads port '{port}' of '{name}', which is not there");
             let near = nearest(port, ports.iter().map(String::as_str));
             let help = match near {
@@ -130,10 +130,17 @@ fn unread(out: &mut Diagnostics, nodes: &[Node]) {
             out.push(Diagnostic::warning(node.name.span, message).help(help));
             continue;
         }
-        let Ports::Named(ports) = &node.ports else { continue };
+        if matches!(node.ports, Ports::More(_)) && !inputs().any(|i| i.port.is_none()) {
+            let message = format!("nothing reads {noun} '{}' but a port of it", node.name);
+            let help = format!("add \"{}\" to the inputs of a component", node.name);
+            out.push(Diagnostic::warning(node.name.span, message).help(help));
+        }
+        let (Ports::Named(ports) | Ports::More(ports)) = &node.ports else { continue };
         for port in ports {
-            // An input without a port has been reported; it may have meant any.
-            if !inputs().any(|i| i.port.as_ref().is_none_or(|p| p == port)) {
+            // Where all ports have names, an input without one has been reported;
+            // it may have meant any.
+            let any = matches!(node.ports, Ports::Named(_));
+            if !inputs().any(|i| i.port.as_ref().map_or(any, |p| p == port)) {
                 let message = format!(
                     "nothing reads port '{port}' of '{}': its messages are dropped",
                     node.name

@@ -48,6 +48,8 @@ pub(crate) enum Ports {
     One,
     /// Only these.
     Named(Vec<String>),
+    /// One without a name, and these.
+    More(Vec<String>),
     /// The component has errors: whatever is asked for may exist.
     Unknown,
 }

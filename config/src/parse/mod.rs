@@ -14,6 +14,7 @@ mod sink;
 mod source;
 mod template;
 mod test;
+mod throttle;
 mod tls;
 
 pub(crate) use auth::auth;

@@ -32,13 +32,16 @@ pub(super) fn operator(
         "map" => map(cx, section).map(OperatorKind::Map),
         "route" => route(cx, section).map(OperatorKind::Route),
         "lua" => lua(cx, section, base_dir).map(OperatorKind::Lua),
-        kind => super::operator_keyed::keyed(cx, kind, section),
+        kind => super::operator_keyed::keyed(cx, kind, section, base_dir),
     };
     let ports = match (&kind, component.kind) {
         (Some(OperatorKind::Route(route)), _) => {
             Ports::Named(route.ports().map(str::to_owned).collect())
         }
-        (None, "route") => Ports::Unknown,
+        (Some(kind), _) if !kind.ports().is_empty() => {
+            Ports::More(kind.ports().into_iter().map(str::to_owned).collect())
+        }
+        (None, "route" | "throttle") => Ports::Unknown,
         _ => Ports::One,
     };
     (kind.map(|kind| OperatorPlan { name: name.clone(), inputs, kind }), ports)

@@ -1,8 +1,11 @@
-//! Operators that remember something by key.
+//! Operators that remember something by key, and those that split lists.
+
+use std::path::Path;
 
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
-    ChangePlan, ClockPlan, HysteresisPlan, KeyedPlan, OperatorKind, SamplePlan, TimeUnit,
+    ChangePlan, ClockPlan, HysteresisPlan, KeyedPlan, OperatorKind, QualityPlan, SamplePlan,
+    SplitPlan, TimeSeriesPlan, TimeUnit,
 };
 use crate::section::{Context, Section};
 use crate::span::Spanned;
@@ -12,8 +15,12 @@ pub(super) fn keyed(
     cx: &mut Context<'_>,
     kind: &str,
     section: &Section<'_>,
+    base_dir: &Path,
 ) -> Option<OperatorKind> {
     match kind {
+        "throttle" => super::throttle::throttle(cx, section, base_dir).map(OperatorKind::Throttle),
+        "split" => split(cx, section).map(OperatorKind::Split),
+        "time_series" => time_series(cx, section).map(OperatorKind::TimeSeries),
         "change_detector" => change(cx, section).map(OperatorKind::ChangeDetector),
         "sample" => sample(cx, section).map(OperatorKind::Sample),
         _ => hysteresis(cx, section).map(OperatorKind::Hysteresis),
@@ -35,7 +42,7 @@ fn fields(cx: &mut Context<'_>, section: &Section<'_>, key: &str) -> Option<Vec<
     good.then_some(names)
 }
 
-fn by_key(cx: &mut Context<'_>, section: &Section<'_>) -> Option<KeyedPlan> {
+pub(super) fn by_key(cx: &mut Context<'_>, section: &Section<'_>) -> Option<KeyedPlan> {
     let key = fields(cx, section, "key");
     let max_keys = section.int(cx, "max_keys").and_then(|n| u64::try_from(n).ok());
     let ttl_us = section.time(cx, "ttl");
@@ -88,4 +95,38 @@ fn hysteresis(cx: &mut Context<'_>, section: &Section<'_>) -> Option<HysteresisP
     let release_when = section.filled(cx, "release_when");
     (release_when.is_some() || !section.has("release_when")).then_some(())?;
     Some(HysteresisPlan { by: by?, emit_when: emit_when?, release_when })
+}
+
+/// A text that may be absent, but not empty.
+fn name(cx: &mut Context<'_>, section: &Section<'_>, key: &str) -> Option<Option<Spanned<String>>> {
+    let name = section.filled(cx, key);
+    (name.is_some() || !section.has(key)).then_some(name)
+}
+
+fn split(cx: &mut Context<'_>, section: &Section<'_>) -> Option<SplitPlan> {
+    let field = section.filled(cx, "field");
+    let into = name(cx, section, "into");
+    let index = name(cx, section, "index");
+    let keep = fields(cx, section, "keep");
+    let keep = keep.map(|keep| section.has("keep").then_some(keep));
+    Some(SplitPlan { field: field?, into: into?, index: index?, keep: keep? })
+}
+
+fn time_series(cx: &mut Context<'_>, section: &Section<'_>) -> Option<TimeSeriesPlan> {
+    let field = section.filled(cx, "field");
+    let time_field = section.filled(cx, "time_field");
+    let timestamp = name(cx, section, "timestamp");
+    let unit = section.one_of(cx, "time_unit", UNITS);
+    let suffix = section.filled(cx, "quality_suffix");
+    let qualities =
+        [("keep", QualityPlan::Keep), ("remove", QualityPlan::Remove), ("good", QualityPlan::Good)];
+    let quality = section.one_of(cx, "quality", &qualities);
+    Some(TimeSeriesPlan {
+        field: field?,
+        time_field: time_field?,
+        timestamp: timestamp?,
+        unit: unit?.value,
+        suffix: suffix?.value,
+        quality: quality?.value,
+    })
 }

@@ -22,7 +22,10 @@ pub use daemon::{
 pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
 };
-pub use operator_keyed::{ChangePlan, ClockPlan, HysteresisPlan, KeyedPlan, SamplePlan};
+pub use operator_keyed::{
+    ChangePlan, ClockPlan, HysteresisPlan, KeyedPlan, LimitPlan, OverPlan, QualityPlan, SamplePlan,
+    SplitPlan, ThrottlePlan, TimeSeriesPlan,
+};
 pub use sink::{
     BreakerPlan, DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment,
     SinkKind, SinkPlan, Template, WhenFull,

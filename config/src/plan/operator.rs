@@ -3,7 +3,9 @@
 
 use std::path::PathBuf;
 
-use super::operator_keyed::{ChangePlan, HysteresisPlan, KeyedPlan, SamplePlan};
+use super::operator_keyed::{
+    ChangePlan, HysteresisPlan, KeyedPlan, SamplePlan, SplitPlan, ThrottlePlan, TimeSeriesPlan,
+};
 use super::sink::WhenFull;
 use crate::span::Spanned;
 use crate::value::Table;
@@ -60,6 +62,12 @@ pub enum OperatorKind {
     Sample(SamplePlan),
     /// Keeps a match until another condition releases the next.
     Hysteresis(HysteresisPlan),
+    /// Keeps so many messages per key and time.
+    Throttle(ThrottlePlan),
+    /// Makes messages of the elements of a list.
+    Split(SplitPlan),
+    /// Makes messages of the records of a time series.
+    TimeSeries(TimeSeriesPlan),
 }
 
 /// `type = "map"`. Applied in the order set, rename, remove, keep.
@@ -136,6 +144,19 @@ impl OperatorKind {
             Self::ChangeDetector(_) => "change_detector",
             Self::Sample(_) => "sample",
             Self::Hysteresis(_) => "hysteresis",
+            Self::Throttle(_) => "throttle",
+            Self::Split(_) => "split",
+            Self::TimeSeries(_) => "time_series",
+        }
+    }
+
+    /// Output ports that have names.
+    #[must_use]
+    pub fn ports(&self) -> Vec<&str> {
+        match self {
+            Self::Route(route) => route.ports().collect(),
+            Self::Throttle(plan) if plan.has_port() => vec!["over"],
+            _ => Vec::new(),
         }
     }
 
@@ -144,6 +165,8 @@ impl OperatorKind {
     pub const fn by_key(&self) -> Option<&KeyedPlan> {
         match self {
             Self::Filter { .. } | Self::Map(_) | Self::Route(_) | Self::Lua(_) => None,
+            Self::Split(_) | Self::TimeSeries(_) => None,
+            Self::Throttle(plan) => Some(&plan.by),
             Self::ChangeDetector(plan) => Some(&plan.by),
             Self::Sample(plan) => Some(&plan.by),
             Self::Hysteresis(plan) => Some(&plan.by),

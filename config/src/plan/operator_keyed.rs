@@ -63,3 +63,94 @@ pub struct HysteresisPlan {
     /// A Lua expression; without it every match passes.
     pub release_when: Option<Spanned<String>>,
 }
+
+/// So many messages in a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitPlan {
+    /// Messages.
+    pub rate: f64,
+    /// In so many microseconds.
+    pub per_us: u64,
+    /// At once, after a pause.
+    pub burst: u64,
+}
+
+/// `over` of a throttle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverPlan {
+    /// The message is dropped.
+    Drop,
+    /// It waits.
+    Delay,
+    /// It becomes a dead letter.
+    DeadLetter,
+    /// It leaves through the port `over`.
+    Port,
+}
+
+/// `type = "throttle"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThrottlePlan {
+    /// The key.
+    pub by: KeyedPlan,
+    /// For keys that are not in the table.
+    pub limit: LimitPlan,
+    /// The table: values of the key, joined with commas, and their limits.
+    pub limits: Vec<(String, LimitPlan)>,
+    /// What happens to a message above its limit.
+    pub over: OverPlan,
+    /// What may wait, in bytes.
+    pub delay_buffer_bytes: u64,
+    /// What happens to a message that cannot wait.
+    pub delay_full: OverPlan,
+}
+
+impl ThrottlePlan {
+    /// Whether it has the port `over`.
+    #[must_use]
+    pub fn has_port(&self) -> bool {
+        self.over == OverPlan::Port
+            || (self.over == OverPlan::Delay && self.delay_full == OverPlan::Port)
+    }
+}
+
+/// `type = "split"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitPlan {
+    /// The field with the list.
+    pub field: Spanned<String>,
+    /// The field that gets each element.
+    pub into: Option<Spanned<String>>,
+    /// The field that gets the element's number.
+    pub index: Option<Spanned<String>>,
+    /// Fields of the message that stay; all others without.
+    pub keep: Option<Vec<Spanned<String>>>,
+}
+
+/// `quality` of a time series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QualityPlan {
+    /// Quality fields stay.
+    Keep,
+    /// They go.
+    Remove,
+    /// They go, and values that are not good with them.
+    Good,
+}
+
+/// `type = "time_series"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TimeSeriesPlan {
+    /// The field with the records.
+    pub field: Spanned<String>,
+    /// The field of a record with its time.
+    pub time_field: Spanned<String>,
+    /// The field that gets the time as a number.
+    pub timestamp: Option<Spanned<String>>,
+    /// Unit of times that are numbers.
+    pub unit: TimeUnit,
+    /// How the name of a quality field ends.
+    pub suffix: String,
+    /// What becomes of quality fields.
+    pub quality: QualityPlan,
+}

@@ -1,7 +1,9 @@
 //! Keys of operators.
 
 use super::Kind::{Expr, Int, OneOf, Other, Size, Text, Texts, Time};
-use super::{CHANGE, Family, HYSTERESIS, SAMPLE, Schema, def, opt, req};
+use super::{
+    CHANGE, Family, HYSTERESIS, SAMPLE, SPLIT, Schema, THROTTLE, TIME_SERIES, def, opt, req,
+};
 
 pub(super) static COMMON: Schema = Schema {
     title: "an operator",
@@ -99,6 +101,9 @@ pub(crate) static OPERATORS: Family = Family {
         ("change_detector", &CHANGE),
         ("sample", &SAMPLE),
         ("hysteresis", &HYSTERESIS),
+        ("throttle", &THROTTLE),
+        ("split", &SPLIT),
+        ("time_series", &TIME_SERIES),
     ],
 };
 

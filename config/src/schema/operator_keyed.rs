@@ -1,6 +1,6 @@
 //! Keys of the operators that remember something by key.
 
-use super::Kind::{Expr, Int, Number, OneOf, Text, Texts, Time};
+use super::Kind::{Expr, Int, Number, OneOf, Other, Size, Text, Texts, Time};
 use super::operator::COMMON;
 use super::{Schema, def, opt, req};
 
@@ -109,5 +109,99 @@ pub(crate) static HYSTERESIS: Schema = Schema {
     keys: &[
         req("emit_when", Expr, "Messages that may pass."),
         opt("release_when", Expr, "every match passes", "Messages that let the next one pass."),
+    ],
+};
+
+const RATE: (f64, f64) = (1e-9, 1e9);
+
+pub(crate) static THROTTLE: Schema = Schema {
+    title: "a throttle operator",
+    header: "type = \"throttle\"",
+    about: "Lets so many messages of a key pass in a time (GCRA): `rate = 100` passes 100 a \
+            second, and after a pause as many at once. `limits` has other limits for some keys: \
+            `limits = { \"tenant-a\" = 5, \"tenant-b\" = { rate = 10, per = \"1m\" } }`, or the name \
+            of a CSV file beside the flow with the columns `key`, `rate` and, if it likes, `per` \
+            and `burst`. A key of several fields is written with commas between the values.",
+    parents: &[&KEYED],
+    keys: &[
+        req("rate", Number(RATE.0, RATE.1), "Messages per key in the time `per`."),
+        def("per", Time(1, LONG_US), "1s", "The time."),
+        opt("burst", Int(1, 1 << 40), "rate, rounded up", "Messages at once, after a pause."),
+        opt(
+            "limits",
+            Other("a table of key = rate or key = { rate = ..., ... }, or a CSV file"),
+            "the same for all",
+            "Limits of single keys.",
+        ),
+        def(
+            "over",
+            OneOf(&["drop", "delay", "dead_letter", "port"]),
+            "drop",
+            "What happens to a message above the limit. `delay` lets it wait for its time, in \
+             order; `port` sends it to the port `over` (`inputs = [\"name.over\"]`).",
+        ),
+        def("delay_buffer", Size(1 << 10, 1 << 40), "1MiB", "For `delay`: what may wait."),
+        def(
+            "delay_full",
+            OneOf(&["drop", "dead_letter", "port"]),
+            "dead_letter",
+            "For `delay`: what happens to a message for which the buffer has no room.",
+        ),
+    ],
+};
+
+pub(crate) static LIMIT: Schema = Schema {
+    title: "a limit",
+    header: "limits = { KEY = { ... } }",
+    about: "",
+    parents: &[],
+    keys: &[
+        req("rate", Number(RATE.0, RATE.1), "Messages in the time `per`."),
+        opt("per", Time(1, LONG_US), "the operator's", "The time."),
+        opt("burst", Int(1, 1 << 40), "rate, rounded up", "Messages at once, after a pause."),
+    ],
+};
+
+pub(crate) static SPLIT: Schema = Schema {
+    title: "a split operator",
+    header: "type = \"split\"",
+    about: "Makes a message of each element of a list: `field = \"readings\"` makes of \
+            `{\"id\":1,\"readings\":[{\"x\":2},{\"x\":3}]}` the messages `{\"id\":1,\"x\":2}` and \
+            `{\"id\":1,\"x\":3}`. An element that is no object stays under the list's name. A \
+            message without the list becomes a dead letter, one with an empty list none.",
+    parents: &[&COMMON],
+    keys: &[
+        def("field", Text, "value", "The list. A JSON text that is a list comes in as `value`."),
+        opt(
+            "into",
+            Text,
+            "its fields become fields of the message",
+            "The field that gets each element.",
+        ),
+        opt("index", Text, "no number", "The field that gets the element's number, from 0."),
+        opt("keep", Texts, "all", "Fields of the message that stay beside the element's."),
+    ],
+};
+
+pub(crate) static TIME_SERIES: Schema = Schema {
+    title: "a time_series operator",
+    header: "type = \"time_series\"",
+    about: "Makes a message of each record of a time series, as `[{\"_time\":\"...\",\"rpm\":90,\
+            \"rpm_qc\":0}, ...]`, alone or in a field beside others (`entityId`), which all of \
+            its messages have then. A record without its time becomes a dead letter, alone.",
+    parents: &[&COMMON],
+    keys: &[
+        def("field", Text, "value", "The list. A JSON text that is a list comes in as `value`."),
+        def("time_field", Text, "_time", "Where a record has its time."),
+        opt("timestamp", Text, "none", "A field that gets the time as a number."),
+        def("time_unit", OneOf(&["s", "ms", "us"]), "ms", "Unit of times that are numbers."),
+        def("quality_suffix", Text, "_qc", "How the name of a value's quality ends."),
+        def(
+            "quality",
+            OneOf(&["keep", "remove", "good"]),
+            "keep",
+            "`remove` removes quality fields, `good` also the values whose quality is not 0 or \
+             \"good\".",
+        ),
     ],
 };

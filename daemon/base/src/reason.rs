@@ -13,7 +13,8 @@ pub enum Reason {
     Truncated,
     /// An expression or a Lua operator raised an error on this message.
     Script,
-    /// A Lua operator ran out of its time or memory.
+    /// A Lua operator ran out of its time or memory, or a throttle or a window
+    /// of its limit.
     Limit,
     /// The message needs more memory than one slab may have.
     Memory,

@@ -135,10 +135,7 @@ pub(crate) fn components(plan: &FlowPlan) -> Vec<(String, Role)> {
 
 /// Named output ports of an operator.
 pub(crate) fn ports(kind: &OperatorKind) -> Vec<&str> {
-    match kind {
-        OperatorKind::Route(route) => route.ports().collect(),
-        _ => Vec::new(),
-    }
+    kind.ports()
 }
 
 fn loops(plan: &FlowPlan) -> Vec<LoopBack> {

@@ -1,8 +1,14 @@
 //! From plans to the operators that remember something by key.
 
-use ringmain_config::{ClockPlan, FlowKey, KeyedPlan, OperatorKind, Spanned, TimeUnit as PlanUnit};
+use ringmain_config::{
+    ClockPlan, FlowKey, KeyedPlan, LimitPlan, OperatorKind, OverPlan, QualityPlan, Spanned,
+    ThrottlePlan, TimeUnit as PlanUnit,
+};
 use ringmain_ops::Operator;
-use ringmain_ops::native::keyed::{self, ByKey, Clock, Condition, TimeUnit};
+use ringmain_ops::native::keyed::{
+    self, Beyond, ByKey, Clock, Condition, Limit, Over, Quality, SeriesOptions, SplitOptions,
+    TimeUnit,
+};
 use ringmain_slab::SharedSchema;
 
 use crate::operators::OperatorError;
@@ -35,7 +41,38 @@ pub(crate) fn compile(
             let release_when = release_when.transpose()?;
             parts.by(&plan.by, |by| keyed::hysteresis(by, emit_when, release_when))
         }
-        _ => unreachable!("operators without a key are compiled elsewhere"),
+        OperatorKind::Throttle(plan) => {
+            let own = plan.limits.iter().map(|(key, own)| (key.clone(), limit(own))).collect();
+            let over = over(plan);
+            parts.by(&plan.by, |by| keyed::throttle(by, limit(&plan.limit), own, over))
+        }
+        OperatorKind::Split(plan) => {
+            let keep: Option<Vec<String>> =
+                plan.keep.as_ref().map(|keep| keep.iter().map(|f| f.value.clone()).collect());
+            let options = SplitOptions {
+                field: &plan.field,
+                into: plan.into.as_ref().map(|name| name.as_str()),
+                index: plan.index.as_ref().map(|name| name.as_str()),
+                keep: keep.as_deref(),
+            };
+            keyed::split(&options, schema)
+        }
+        OperatorKind::TimeSeries(plan) => {
+            let options = SeriesOptions {
+                field: &plan.field,
+                time_field: &plan.time_field,
+                timestamp: plan.timestamp.as_ref().map(|name| name.as_str()),
+                unit: time_unit(plan.unit),
+                suffix: &plan.suffix,
+                quality: match plan.quality {
+                    QualityPlan::Keep => Quality::Keep,
+                    QualityPlan::Remove => Quality::Remove,
+                    QualityPlan::Good => Quality::Good,
+                },
+            };
+            keyed::time_series(&options, schema)
+        }
+        _ => unreachable!("the other operators are compiled elsewhere"),
     };
     made.map_err(|message| parts.error(message))
 }
@@ -92,6 +129,29 @@ fn time_unit(unit: PlanUnit) -> TimeUnit {
     }
 }
 
+fn limit(plan: &LimitPlan) -> Limit {
+    Limit { rate: plan.rate, per_us: plan.per_us, burst: plan.burst }
+}
+
+fn over(plan: &ThrottlePlan) -> Over {
+    let beyond = match plan.delay_full {
+        OverPlan::Drop => Beyond::Drop,
+        OverPlan::Port => Beyond::Port,
+        OverPlan::DeadLetter | OverPlan::Delay => Beyond::DeadLetter,
+    };
+    match plan.over {
+        OverPlan::Drop => Over::Drop,
+        OverPlan::DeadLetter => Over::DeadLetter,
+        OverPlan::Port => Over::Port,
+        OverPlan::Delay => Over::Delay(plan.delay_buffer_bytes, beyond),
+    }
+}
+
+/// Slabs that the operator has of its own.
+pub(crate) fn slabs(kind: &OperatorKind) -> usize {
+    usize::from(matches!(kind, OperatorKind::Split(_) | OperatorKind::TimeSeries(_)))
+}
+
 /// Bytes that the operator's state may take on one shard.
 pub(crate) fn state_bytes(kind: &OperatorKind) -> u64 {
     let per_key = match kind {
@@ -100,7 +160,13 @@ pub(crate) fn state_bytes(kind: &OperatorKind) -> u64 {
         }
         OperatorKind::Sample(_) => keyed::SAMPLE_KEY_BYTES,
         OperatorKind::Hysteresis(_) => keyed::HYSTERESIS_KEY_BYTES,
+        OperatorKind::Throttle(_) => keyed::THROTTLE_KEY_BYTES,
         _ => 0,
     };
-    kind.by_key().map_or(0, |by| by.max_keys.saturating_mul(per_key))
+    // What waits, and where an edited message is gathered before it waits.
+    let held = match kind {
+        OperatorKind::Throttle(plan) if plan.over == OverPlan::Delay => plan.delay_buffer_bytes * 2,
+        _ => 0,
+    };
+    kind.by_key().map_or(0, |by| by.max_keys.saturating_mul(per_key)).saturating_add(held)
 }

@@ -45,6 +45,7 @@ impl Slabs {
             exits[plan.sinks.len() + at] = slabs.max(4);
         }
         let named_ports: usize = plan.operators.iter().map(|op| ports(&op.kind).len()).sum();
+        let own: usize = plan.operators.iter().map(|op| crate::keyed::slabs(&op.kind)).sum();
         let exchanges = if plan.partition.is_some() { plan.sources.len() } else { 0 };
         Self {
             exits,
@@ -54,6 +55,7 @@ impl Slabs {
                 + plan.sources.len() // the batch under way of each source
                 + plan.operators.len() + 1 // copies for branches, as deep as the graph
                 + named_ports // a batch for each port
+                + own // batches that operators build
                 + 1, // dead letters that gather
             lanes: exchanges * shards * shards.saturating_sub(1),
             shards,

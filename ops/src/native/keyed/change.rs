@@ -8,7 +8,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::key::{self, Fields};
-use super::saved::{self, Saved, Store};
+use super::saved::{self, Known, Saved, Store};
 use crate::{Context, Operator, Tally};
 
 /// What is kept of a key.
@@ -83,7 +83,7 @@ impl Operator for Change {
                 }
             }
             let now = fingerprint(values);
-            let Some((state, fresh)) = store.of(row, refuse) else { return false };
+            let Some(Known { state, fresh, .. }) = store.of(row, refuse) else { return false };
             let changed = fresh
                 || state.fingerprint != now
                 || deadband.is_some_and(|deadband| {

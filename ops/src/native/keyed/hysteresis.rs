@@ -4,7 +4,7 @@ use ringmain_slab::Slab;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::condition::{Answer, Condition};
-use super::saved::{self, Saved, Store};
+use super::saved::{self, Known, Saved, Store};
 use crate::{Context, Operator, Tally};
 
 /// What is kept of a key.
@@ -65,7 +65,7 @@ impl Operator for Hysteresis {
         slab.retain(|row| {
             let Some((emit, release)) = answers.next() else { return false };
             let (emit, release) = (*emit == Answer::Yes, *release == Answer::Yes);
-            let Some((state, _)) = store.of(row, refuse) else { return false };
+            let Some(Known { state, .. }) = store.of(row, refuse) else { return false };
             if release {
                 state.suppressed = false;
             }

@@ -16,21 +16,31 @@
 
 mod change;
 mod condition;
+mod held;
 mod hysteresis;
 mod key;
+mod rows;
 mod sample;
 mod saved;
+mod series;
+mod split;
 mod table;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod time;
 
-use ringmain_slab::SharedSchema;
+use std::collections::HashMap;
+
+use ringmain_base::Reason;
+use ringmain_slab::{RowRef, SharedSchema};
 
 pub use condition::Condition;
+pub use series::Quality;
+pub use throttle::{Beyond, Limit, Over};
 pub use time::TimeUnit;
 
-use crate::Operator;
+use crate::{Context, Operator};
 use key::Fields;
 use saved::{Store, spec};
 use table::Bounds;
@@ -87,6 +97,9 @@ pub fn change_key_bytes(fields: usize, deadband: bool) -> u64 {
     let numbers = if deadband { 64 + 8 * fields as u64 } else { 0 };
     table::key_bytes::<change::State>() + numbers
 }
+
+/// Bytes that a key of a throttle takes at most.
+pub const THROTTLE_KEY_BYTES: u64 = table::key_bytes::<throttle::State>();
 
 /// Which clock an operator goes by.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,4 +159,119 @@ pub fn hysteresis(
 ) -> Result<Box<dyn Operator>, String> {
     let store = by.store(&[], None)?;
     Ok(Box::new(hysteresis::Hysteresis::new(store, emit_when, release_when)))
+}
+
+/// Keeps so many messages per key and time. `own` has limits for single keys,
+/// by their values joined with commas.
+///
+/// # Errors
+/// The field that has no slot.
+pub fn throttle(
+    by: &ByKey<'_>,
+    default: Limit,
+    own: HashMap<String, Limit>,
+    over: Over,
+) -> Result<Box<dyn Operator>, String> {
+    // When a full burst is possible again, nothing need be known of the key.
+    let full_us = own.values().chain([&default]).map(|limit| limit.full_us()).max();
+    let ttl_us = full_us.filter(|_| !matches!(over, Over::Delay(..)));
+    let store = by.store(&[], ttl_us)?;
+    let limits = throttle::Limits { default, own };
+    Ok(Box::new(throttle::Throttle::new(store, limits, over, by.schema)))
+}
+
+/// How a list becomes messages.
+#[derive(Clone, Debug)]
+pub struct SplitOptions<'a> {
+    /// The field with the list.
+    pub field: &'a str,
+    /// The field that gets each element; without it the fields of an element
+    /// become fields of the message.
+    pub into: Option<&'a str>,
+    /// The field that gets the element's number, from 0.
+    pub index: Option<&'a str>,
+    /// Fields of the message that stay; all others when `None`.
+    pub keep: Option<&'a [String]>,
+}
+
+/// How records of a time series are read.
+#[derive(Clone, Debug)]
+pub struct SeriesOptions<'a> {
+    /// The field with the list.
+    pub field: &'a str,
+    /// The field of a record with its time.
+    pub time_field: &'a str,
+    /// The field that gets the time as a number.
+    pub timestamp: Option<&'a str>,
+    /// Unit of times that are numbers.
+    pub unit: TimeUnit,
+    /// How the name of a quality field ends.
+    pub suffix: &'a str,
+    /// What becomes of quality fields.
+    pub quality: Quality,
+}
+
+fn slot(name: &str, schema: &SharedSchema) -> Result<u16, String> {
+    schema.intern(name).map_err(|full| format!("'{name}': {full}"))
+}
+
+/// Makes a message of each element of a list.
+///
+/// # Errors
+/// The field that has no slot.
+pub fn split(
+    options: &SplitOptions<'_>,
+    schema: &SharedSchema,
+) -> Result<Box<dyn Operator>, String> {
+    let optional = |name: Option<&str>| name.map(|name| slot(name, schema)).transpose();
+    let keep = options.keep.map(|names| {
+        names.iter().try_fold(0, |mask, name| Ok::<_, String>(mask | (1 << slot(name, schema)?)))
+    });
+    let shape = split::Shape {
+        list: slot(options.field, schema)?,
+        name: options.field.to_owned(),
+        into: optional(options.into)?,
+        index: optional(options.index)?,
+        keep: keep.transpose()?.unwrap_or(u64::MAX),
+        series: None,
+    };
+    Ok(Box::new(split::Split::new(shape, schema)))
+}
+
+/// Makes a message of each record of a time series.
+///
+/// # Errors
+/// The field that has no slot.
+pub fn time_series(
+    options: &SeriesOptions<'_>,
+    schema: &SharedSchema,
+) -> Result<Box<dyn Operator>, String> {
+    let series = series::Series {
+        time_field: options.time_field.to_owned(),
+        time_slot: options.timestamp.map(|name| slot(name, schema)).transpose()?,
+        unit: options.unit,
+        suffix: options.suffix.to_owned(),
+        quality: options.quality,
+    };
+    let shape = split::Shape {
+        list: slot(options.field, schema)?,
+        name: options.field.to_owned(),
+        into: None,
+        index: None,
+        keep: u64::MAX,
+        series: Some(series),
+    };
+    Ok(Box::new(split::Split::new(shape, schema)))
+}
+
+/// Copies a row to the operator's only port.
+fn to_port(row: RowRef<'_>, cx: &mut Context<'_>) {
+    let Some(port) = cx.ports.first_mut() else { return };
+    let copied = port.push_copy(row).or_else(|_| {
+        port.reserve(row.image_bound())?;
+        port.push_copy(row)
+    });
+    if let Err(full) = copied {
+        cx.refuse.refuse(row, Reason::Memory, &full.to_string());
+    }
 }

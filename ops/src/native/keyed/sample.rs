@@ -3,7 +3,7 @@
 use ringmain_slab::Slab;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::saved::{self, Saved, Store};
+use super::saved::{self, Known, Saved, Store};
 use super::time::EventTime;
 use crate::{Context, Operator, Tally};
 
@@ -48,7 +48,7 @@ impl Operator for Sample {
                     }
                 },
             };
-            let Some((state, fresh)) = store.of(row, refuse) else { return false };
+            let Some(Known { state, fresh, .. }) = store.of(row, refuse) else { return false };
             // A clock that was set back by more than the interval begins anew.
             let passes = fresh || time_us.abs_diff(state.passed_us) >= every_us.unsigned_abs();
             if passes {

@@ -60,6 +60,15 @@ where
     rkyv::from_bytes::<T, Failure>(&aligned).map_err(|_| "the stored state is damaged".into())
 }
 
+/// What is known of a message's key.
+pub(crate) struct Known<'a, S> {
+    pub(crate) state: &'a mut S,
+    /// Nothing was known.
+    pub(crate) fresh: bool,
+    /// The key itself.
+    pub(crate) key: &'a [u8],
+}
+
 /// What every operator by key has: the key, the tables, the clock.
 pub(crate) struct Store<S> {
     pub(crate) key: Fields,
@@ -84,21 +93,17 @@ impl<S: Default> Store<S> {
         now_us
     }
 
-    /// What is known of a message's key, and whether it was unknown; nothing
-    /// when the message was refused.
+    /// What is known of a message's key; nothing when the message was refused.
     #[inline]
-    pub(crate) fn of(
-        &mut self,
-        row: RowRef<'_>,
-        refuse: &mut dyn Refuse,
-    ) -> Option<(&mut S, bool)> {
+    pub(crate) fn of(&mut self, row: RowRef<'_>, refuse: &mut dyn Refuse) -> Option<Known<'_, S>> {
         if let Err(why) = self.key.key(row, &mut self.bytes) {
             refuse.refuse(row, Reason::Field, &why);
             return None;
         }
         let hash = row.header().key_hash.to_native();
         let partition = partition_of(hash, self.tables.partitions());
-        Some(self.tables.get(partition, &self.bytes, self.now_s))
+        let (state, fresh) = self.tables.get(partition, &self.bytes, self.now_s);
+        Some(Known { state, fresh, key: &self.bytes })
     }
 
     /// As [`Store::of`], but a key for which there is no room is refused
@@ -107,7 +112,7 @@ impl<S: Default> Store<S> {
         &mut self,
         row: RowRef<'_>,
         refuse: &mut dyn Refuse,
-    ) -> Option<(&mut S, bool)> {
+    ) -> Option<Known<'_, S>> {
         if let Err(why) = self.key.key(row, &mut self.bytes) {
             refuse.refuse(row, Reason::Field, &why);
             return None;
@@ -119,12 +124,8 @@ impl<S: Default> Store<S> {
             refuse.refuse(row, Reason::Limit, why);
             return None;
         }
-        Some(self.tables.get(partition, &self.bytes, self.now_s))
-    }
-
-    /// The key that the last message had.
-    pub(crate) fn last_key(&self) -> Reader<'_> {
-        Reader::new(&self.bytes)
+        let (state, fresh) = self.tables.get(partition, &self.bytes, self.now_s);
+        Some(Known { state, fresh, key: &self.bytes })
     }
 
     /// A partition for saving; nothing when it is empty.

@@ -1,13 +1,16 @@
 //! What the operators by key promise, on rows made here.
 
+mod lists;
+mod rate;
+
 use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use ringmain_base::{Now, Reason};
 use ringmain_slab::{Budget, RowRef, Scalar, Scratch, SharedSchema, Slab, ValueRef};
 
-use super::table::{Bounds, Tables};
-use super::{ByKey, Clock, Condition, TimeUnit, change_detector, hysteresis, sample};
+use super::{Beyond, ByKey, Clock, Condition, Over, TimeUnit, change_detector, hysteresis, sample};
+use crate::native::keyed::table::{Bounds, Tables};
 use crate::{Context, Operator, Refuse};
 
 const MINUTE_US: u64 = 60_000_000;
@@ -82,7 +85,7 @@ impl Rig {
     }
 
     /// One row of the key `a`; whether it passes.
-    fn one(&mut self, operator: &mut dyn Operator, v: Scalar<'_>) -> bool {
+    pub(super) fn one(&mut self, operator: &mut dyn Operator, v: Scalar<'_>) -> bool {
         self.push(Scalar::Str("a"), v);
         !self.run(operator).is_empty()
     }
@@ -308,7 +311,7 @@ fn a_key_that_is_too_long_is_refused() {
     assert_eq!(rig.refused.0[0].1, "the key (id) has 5006 bytes; at most 4096 are kept");
 }
 
-/// Every operator, made anew.
+/// Every operator that changes no message, made anew.
 fn all(rig: &Rig) -> Vec<Box<dyn Operator>> {
     let (key, fields) = (names(&["id"]), names(&["v"]));
     let by = rig.by(&key);
@@ -317,6 +320,8 @@ fn all(rig: &Rig) -> Vec<Box<dyn Operator>> {
         change_detector(&by, &fields, true, None).unwrap(),
         change_detector(&by, &fields, true, Some(3.0)).unwrap(),
         motor(rig, Some("v < 80")),
+        rate::throttled(rig, 1.0, 3, Over::Drop),
+        rate::throttled(rig, 1.0, 3, Over::Delay(1 << 20, Beyond::Drop)),
     ]
 }
 
