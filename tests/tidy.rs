@@ -39,11 +39,12 @@ const FORBIDDEN_EDGES: [(&str, &[&str]); 4] = [
 ];
 
 /// Outside crates that only some of ours may import.
-const OWNERS: [(&str, &[&str]); 7] = [
+const OWNERS: [(&str, &[&str]); 8] = [
     ("glommio-ng", &["ringmain-runtime"]),
     ("io-uring", &["ringmain-runtime"]),
     ("core_affinity", &["ringmain-runtime", "ringmain-bench"]),
     ("mlua", &["ringmain-lua"]),
+    ("rumqttc", &["ringmain-connectors"]),
     ("toml", &["ringmain-config"]),
     ("clap", &["ringmain", "ringmain-bench"]),
     ("tokio", &["ringmain-hosted", "ringmain-control", "ringmain-cluster", "ringmain"]),

@@ -341,6 +341,9 @@ impl<'e> Run<'e> {
         let Some((daemon, _)) = self.daemon.filter(|_| !self.cx.out.has_errors()) else {
             return Err(self.cx.out);
         };
+        for flow in &mut self.flows {
+            parse::name_clients(&mut flow.plan, &daemon.daemon.name);
+        }
         Ok(Plan {
             daemon: daemon.daemon,
             shards: daemon.shards,

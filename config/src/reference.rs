@@ -31,8 +31,9 @@ pub fn reference() -> String {
     schema(&mut out, 2, &schema::FLOW, &[]);
     schema(&mut out, 2, &schema::PARTITION, &[]);
     family(&mut out, &schema::SOURCES, "Sources: `[sources.NAME]`");
-    schema(&mut out, 3, &schema::DECODE_CSV, &[]);
-    schema(&mut out, 3, &schema::SERVER_TLS, &[]);
+    for s in [&schema::DECODE_CSV, &schema::MQTT_TOPIC, &schema::LAST_WILL, &schema::SERVER_TLS] {
+        schema(&mut out, 3, s, &[]);
+    }
     out.push_str("\n## Fields of a generator: `[sources.NAME.fields]`\n");
     for (_, s) in schema::FIELDS.types {
         schema(&mut out, 3, s, &["type"]);

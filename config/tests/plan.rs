@@ -526,3 +526,83 @@ fn every_key_of_throttle_split_and_time_series_reaches_the_plan() {
     };
     assert_eq!(series, OperatorKind::TimeSeries(expected));
 }
+
+fn mqtt_client(id: &str) -> MqttClient {
+    MqttClient {
+        url: s("mqtt://broker"),
+        address: "broker:1883".to_owned(),
+        tls: None,
+        version: MqttVersion::V5,
+        client_id: s(id),
+        clean_start: false,
+        session_expiry_us: 86_400_000_000,
+        keep_alive_us: 30_000_000,
+        username: None,
+        password: None,
+        last_will: None,
+        max_inflight: 1_000,
+        connect_timeout_us: 5_000_000,
+        retry: RetryPlan::new(100_000, 30_000_000),
+    }
+}
+
+#[test]
+fn mqtt_has_the_documented_defaults_and_ids_that_differ() {
+    let plan = source("type = \"mqtt\"\nurl = \"mqtt://broker\"\ntopics = \"a/+\"");
+    assert_eq!(plan.frame, FramePlan::Datagram);
+    let topics = vec![MqttTopic { filter: s("a/+"), qos: Qos::AtLeastOnce }];
+    let client = mqtt_client("ringmain-test-in");
+    let expected = MqttSource { client, topics, topic_field: None };
+    assert_eq!(plan.kind, SourceKind::Mqtt(Box::new(expected)));
+    assert!(plan.kind.can_replay());
+    let plan = sink("type = \"mqtt\"\nurl = \"mqtt://broker\"\ntopic = \"t/{device}\"");
+    let SinkKind::Mqtt(mqtt) = plan.kind else { panic!("{:?}", plan.kind) };
+    assert_eq!(mqtt.client, mqtt_client("ringmain-test-out"));
+    let segments = [Segment::Literal("t/".to_owned()), Segment::Field("device".to_owned())];
+    assert_eq!(mqtt.topic.segments, segments);
+    assert_eq!((mqtt.qos, mqtt.retain, mqtt.user_properties.len()), (Qos::AtLeastOnce, false, 0));
+}
+
+#[test]
+fn every_key_of_mqtt_is_read_and_the_password_is_not_shown() {
+    let plan = source(
+        "type = \"mqtt\"\nurl = \"mqtts://[::1]:1884/\"\nqos = 0\nversion = \"5\"\n\
+         topics = [\"a\", { topic = \"$share/g/b\", qos = 2 }]\nclient_id = \"c\"\n\
+         clean_start = true\nsession_expiry = \"1h\"\nkeep_alive = \"5s\"\nusername = \"u\"\n\
+         password = \"hidden\"\nmax_inflight = 7\nconnect_timeout = \"1s\"\ntopic_field = \"t\"\n\
+         last_will = { topic = \"w\", payload = \"gone\", qos = 1, retain = true }\n\
+         retry = { min = \"1s\", max = \"2s\" }",
+    );
+    assert!(!format!("{plan:?}").contains("hidden"));
+    let SourceKind::Mqtt(mqtt) = plan.kind else { panic!("{:?}", plan.kind) };
+    let will = MqttWill {
+        topic: "w".to_owned(),
+        payload: "gone".to_owned(),
+        qos: Qos::AtLeastOnce,
+        retain: true,
+    };
+    let client = MqttClient {
+        url: s("mqtts://[::1]:1884/"),
+        address: "[::1]:1884".to_owned(),
+        tls: Some(ClientTls::default()),
+        clean_start: true,
+        session_expiry_us: 3_600_000_000,
+        keep_alive_us: 5_000_000,
+        username: Some("u".to_owned()),
+        password: Some(Secret::new("hidden")),
+        last_will: Some(will),
+        max_inflight: 7,
+        connect_timeout_us: 1_000_000,
+        retry: RetryPlan::new(1_000_000, 2_000_000),
+        ..mqtt_client("c")
+    };
+    let topics = vec![
+        MqttTopic { filter: s("a"), qos: Qos::AtMostOnce },
+        MqttTopic { filter: s("$share/g/b"), qos: Qos::ExactlyOnce },
+    ];
+    assert!(
+        !MqttSource { client: client.clone(), topics: topics.clone(), topic_field: None }
+            .is_shared()
+    );
+    assert_eq!(*mqtt, MqttSource { client, topics, topic_field: Some(s("t")) });
+}

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::parse::ParsedFlow;
-use crate::plan::{FlowPlan, Listen, SinkKind, SinkPlan, SourceKind};
+use crate::plan::{FlowPlan, Listen, MqttClient, SinkKind, SinkPlan, SourceKind};
 use crate::span::Span;
 
 enum Resource {
@@ -14,6 +14,8 @@ enum Resource {
     Socket(String),
     Stdin,
     Output(String),
+    /// A client of a broker, by its address and id.
+    MqttClient(String, String),
 }
 
 struct Claim {
@@ -50,20 +52,37 @@ fn claim(flow: &FlowPlan, several: bool, claims: &mut Vec<Claim>) {
             SourceKind::Udp { listen, .. } => (Resource::Udp(listen.addr), listen.text.span),
             SourceKind::Unix { path, .. } => (Resource::Socket(clean(path)), path.span),
             SourceKind::Stdin => (Resource::Stdin, source.name.span),
+            SourceKind::Mqtt(mqtt) => match mqtt_client(&mqtt.client) {
+                Some(found) => found,
+                None => continue,
+            },
             SourceKind::Generator { .. } | SourceKind::File(_) => continue,
         };
         claims.push(Claim { resource, span, who: format!("source '{}'{of}", source.name) });
     }
     for sink in flow.sinks.iter().chain(&flow.dead_letters) {
-        if let SinkKind::File(file) = &sink.kind {
+        let found = match &sink.kind {
+            SinkKind::File(file) => {
+                Some((Resource::Output(clean(&file.path.text)), file.path.text.span))
+            }
+            SinkKind::Mqtt(mqtt) => mqtt_client(&mqtt.client),
+            _ => None,
+        };
+        if let Some((resource, span)) = found {
             let who = match sink.name.value.as_str() {
                 "dead_letters" => format!("[dead_letters]{of}"),
                 name => format!("sink '{name}'{of}"),
             };
-            let resource = Resource::Output(clean(&file.path.text));
-            claims.push(Claim { resource, span: file.path.text.span, who });
+            claims.push(Claim { resource, span, who });
         }
     }
+}
+
+/// An id that was given. The others are made so that no two are alike.
+fn mqtt_client(client: &MqttClient) -> Option<(Resource, Span)> {
+    let id = &client.client_id;
+    let resource = Resource::MqttClient(client.address.clone(), id.value.clone());
+    (!id.is_empty()).then_some((resource, id.span))
 }
 
 /// The same path written in two ways, as far as that can be seen without
@@ -84,6 +103,7 @@ fn clash(a: &Resource, b: &Resource) -> bool {
         (Resource::Socket(a), Resource::Socket(b)) | (Resource::Output(a), Resource::Output(b)) => {
             a == b
         }
+        (Resource::MqttClient(a, b), Resource::MqttClient(c, d)) => (a, b) == (c, d),
         (Resource::Stdin, Resource::Stdin) => true,
         _ => false,
     }
@@ -112,6 +132,10 @@ fn describe(first: &str, second: &str, resource: &Resource) -> (String, &'static
         Resource::Stdin => {
             ("read standard input".to_owned(), "keep one; others can read its source as an input")
         }
+        Resource::MqttClient(_, id) => (
+            format!("use the client id '{id}'"),
+            "a broker lets one in and throws the other out; give each its own, or none",
+        ),
         Resource::Output(path) => {
             (format!("write '{path}'"), "give each its own file; one sink can have several inputs")
         }

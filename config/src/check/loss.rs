@@ -28,7 +28,7 @@ pub(super) fn check(out: &mut Diagnostics, flow: &ParsedFlow) {
             continue;
         }
         let message = format!(
-            "{} '{}' drops messages that the file source {} could send again",
+            "{} '{}' drops messages that the source {} could send again",
             node.role.noun(),
             node.name,
             quoted(&reached)

@@ -6,6 +6,7 @@ mod daemon;
 mod flow;
 mod generator;
 mod input;
+mod mqtt;
 mod net;
 mod operator;
 mod operator_keyed;
@@ -21,6 +22,7 @@ pub(crate) use auth::auth;
 pub(crate) use daemon::{DaemonFile, daemon};
 pub(crate) use flow::{Node, ParsedFlow, Ports, Role, flow};
 pub(crate) use input::written;
+pub(crate) use mqtt::name_clients;
 
 use crate::diagnostics::{Diagnostic, did_you_mean};
 use crate::schema::{Family, quoted};

@@ -63,7 +63,8 @@ pub(super) fn address(
     None
 }
 
-fn is_address(text: &str) -> bool {
+/// Whether it is `host:port`.
+pub(super) fn is_address(text: &str) -> bool {
     if text.parse::<SocketAddr>().is_ok_and(|a| a.port() != 0) {
         return true;
     }

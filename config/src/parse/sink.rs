@@ -2,8 +2,8 @@
 
 use super::input::WHEN_FULL;
 use super::retry::retry;
-use super::source::{UNIX_MODES, is_datagram_socket};
-use super::{codec, component, net, template, tls};
+use super::source::{UNIX_MODES, is_datagrams};
+use super::{codec, component, mqtt, net, template, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
     EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, Rotation, SinkKind, SinkPlan, WhenFull,
@@ -30,7 +30,7 @@ pub(super) fn sink(
     let (mut encode, mut frame) = (Some(EncodePlan::Json), Some(FramePlan::Newline));
     if component.kind != "blackhole" {
         encode = codec::encode(cx, section);
-        let datagrams = component.kind == "udp" || is_datagram_socket(component.kind, section);
+        let datagrams = is_datagrams(component.kind, section);
         frame = codec::frame(cx, section, datagrams);
     }
     Some(SinkPlan {
@@ -60,6 +60,7 @@ fn when_full(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Spanned<When
 fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SinkKind> {
     match kind {
         "file" => file(cx, section).map(SinkKind::File),
+        "mqtt" => mqtt::sink(cx, section).map(|mqtt| SinkKind::Mqtt(Box::new(mqtt))),
         "stdout" => Some(SinkKind::Stdout),
         "tcp" => {
             let address = net::address(cx, section, "address");

@@ -1,6 +1,6 @@
 //! `[sources.NAME]`.
 
-use super::{codec, component, generator, net, tls};
+use super::{codec, component, generator, mqtt, net, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{FileSource, FileStart, ReadMode, SourceKind, SourcePlan, UnixMode};
 use crate::schema::SOURCES;
@@ -24,7 +24,7 @@ pub(super) fn source(
     let mut plan = SourcePlan::new(name.clone(), SourceKind::Stdin);
     if component.kind != "generator" {
         let decode = codec::decode(cx, section);
-        let datagrams = component.kind == "udp" || is_datagram_socket(component.kind, section);
+        let datagrams = is_datagrams(component.kind, section);
         let frame = codec::frame(cx, section, datagrams);
         let bytes = section.size(cx, "frame_bytes");
         (plan.decode, plan.frame) = (decode?, frame?);
@@ -34,9 +34,14 @@ pub(super) fn source(
     Some(plan)
 }
 
+/// Whether the other side cuts messages apart by itself.
+pub(super) fn is_datagrams(kind: &str, section: &Section<'_>) -> bool {
+    matches!(kind, "udp" | "mqtt") || is_datagram_socket(kind, section)
+}
+
 /// Looked at before `mode` is known to be right, so that `frame` is judged by
 /// what was meant.
-pub(super) fn is_datagram_socket(kind: &str, section: &Section<'_>) -> bool {
+fn is_datagram_socket(kind: &str, section: &Section<'_>) -> bool {
     kind == "unix"
         && section
             .table
@@ -48,6 +53,7 @@ fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<Sourc
     match kind {
         "generator" => generator::generator(cx, section),
         "file" => file(cx, section).map(SourceKind::File),
+        "mqtt" => mqtt::source(cx, section).map(|mqtt| SourceKind::Mqtt(Box::new(mqtt))),
         "stdin" => Some(SourceKind::Stdin),
         "tcp" => {
             let listen = net::listen(cx, section, "listen");

@@ -7,14 +7,19 @@ use crate::span::Spanned;
 
 const DATE_DEFAULT: &str = "%Y-%m-%d";
 
-/// The template of a path.
+/// The template of a path or topic.
 pub(super) fn template(cx: &mut Context<'_>, section: &Section<'_>, key: &str) -> Option<Template> {
     let text = section.filled(cx, key)?;
+    parse(cx, text, &format!("'{key}' of {}", section.what))
+}
+
+/// The template that a text is; `what` names it in messages.
+pub(super) fn parse(cx: &mut Context<'_>, text: Spanned<String>, what: &str) -> Option<Template> {
     match split(&text) {
         Ok(segments) => Some(Template { text, segments }),
         Err((written, message, help)) => {
             let span = cx.narrow(text.span, &written);
-            let message = format!("'{key}' of {}: {message}", section.what);
+            let message = format!("{what}: {message}");
             cx.push(Diagnostic::error(span, message).help(help));
             None
         }

@@ -57,7 +57,6 @@ pub(super) fn server(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Opti
 }
 
 /// A value that is not to be shown; `Some(None)` without the key.
-#[allow(dead_code, reason = "for sources and sinks that log in")]
 pub(super) fn secret(
     cx: &mut Context<'_>,
     section: &Section<'_>,

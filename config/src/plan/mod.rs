@@ -8,6 +8,7 @@
 //! (they are Lua, which this floor does not know) and anything that is open.
 
 mod daemon;
+mod mqtt;
 mod operator;
 mod operator_keyed;
 mod sink;
@@ -19,6 +20,7 @@ pub use daemon::{
     ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, Scope, ShardsPlan,
     TlsPlan, TokenPlan, TokenSecret,
 };
+pub use mqtt::{MqttClient, MqttSink, MqttSource, MqttTopic, MqttVersion, MqttWill, Qos};
 pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
 };

@@ -1,5 +1,6 @@
 //! Where messages go.
 
+use super::mqtt::MqttSink;
 use super::operator::Input;
 use super::source::{FramePlan, UnixMode};
 use super::tls::ClientTls;
@@ -81,6 +82,8 @@ pub enum EncodePlan {
 pub enum SinkKind {
     /// Files.
     File(FileSink),
+    /// Topics of an MQTT broker.
+    Mqtt(Box<MqttSink>),
     /// Standard output.
     Stdout,
     /// A connection that this side opens.
@@ -247,6 +250,7 @@ impl SinkKind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Mqtt(_) => "mqtt",
             Self::Stdout => "stdout",
             Self::Tcp { .. } => "tcp",
             Self::Udp { .. } => "udp",

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ringmain_base::limits::FRAME_BYTES_DEFAULT;
 
+use super::mqtt::{MqttSource, Qos};
 use super::tls::ServerTls;
 use crate::span::Spanned;
 
@@ -81,6 +82,8 @@ pub enum SourceKind {
     },
     /// Files.
     File(FileSource),
+    /// Topics of an MQTT broker.
+    Mqtt(Box<MqttSource>),
     /// Standard input.
     Stdin,
     /// Connections that others open.
@@ -251,6 +254,7 @@ impl SourceKind {
         match self {
             Self::Generator { .. } => "generator",
             Self::File(_) => "file",
+            Self::Mqtt(_) => "mqtt",
             Self::Stdin => "stdin",
             Self::Tcp { .. } => "tcp",
             Self::Udp { .. } => "udp",
@@ -265,15 +269,20 @@ impl SourceKind {
             Self::Generator { count, .. } => count.is_some(),
             Self::File(file) => matches!(file.mode, ReadMode::Read),
             Self::Stdin => true,
-            Self::Tcp { .. } | Self::Udp { .. } | Self::Unix { .. } => false,
+            Self::Mqtt(_) | Self::Tcp { .. } | Self::Udp { .. } | Self::Unix { .. } => false,
         }
     }
 
     /// Whether it can send again what was not acknowledged, so that a dropping
     /// edge behind it would break a promise.
     #[must_use]
-    pub const fn can_replay(&self) -> bool {
-        matches!(self, Self::File(_))
+    pub fn can_replay(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            // The broker does, until it has the acknowledgement.
+            Self::Mqtt(mqtt) => mqtt.topics.iter().any(|topic| topic.qos > Qos::AtMostOnce),
+            _ => false,
+        }
     }
 }
 

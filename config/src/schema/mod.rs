@@ -7,6 +7,7 @@
 mod daemon;
 mod flow;
 mod generator;
+mod mqtt;
 mod operator;
 mod operator_keyed;
 mod sink;
@@ -17,6 +18,7 @@ mod tls;
 pub(crate) use daemon::*;
 pub(crate) use flow::*;
 pub(crate) use generator::*;
+pub(crate) use mqtt::*;
 pub(crate) use operator::*;
 pub(crate) use operator_keyed::*;
 pub(crate) use sink::*;

@@ -1,6 +1,7 @@
 //! Keys of sinks.
 
 use super::Kind::{Int, OneOf, Other, Size, Text, Texts, Time};
+use super::SINK_MQTT;
 use super::{Family, Key, Schema, def, opt, req};
 
 const TYPE: Key = req("type", Text, "The kind of sink.");
@@ -34,7 +35,7 @@ static FULL: Schema = Schema {
     ],
 };
 
-static CODED: Schema = Schema {
+pub(super) static CODED: Schema = Schema {
     title: "a sink",
     header: "",
     about: "",
@@ -115,7 +116,7 @@ const ADDRESS: Key = req("address", Text, "`host:port` of the other side.");
 const RETRY_KEY: Key =
     opt("retry", Other("a table"), "defaults", "Attempts when the other side fails.");
 
-const CLIENT_TLS_KEY: Key = opt(
+pub(super) const CLIENT_TLS_KEY: Key = opt(
     "tls",
     Other("a table { ca, cert, key, server_name }"),
     "not encrypted",
@@ -214,6 +215,7 @@ macro_rules! with_inputs {
 
 with_inputs! {
     FILE_IN = SINK_FILE,
+    MQTT_IN = SINK_MQTT,
     STDOUT_IN = STDOUT,
     TCP_IN = SINK_TCP,
     UDP_IN = SINK_UDP,
@@ -225,6 +227,7 @@ pub(crate) static SINKS: Family = Family {
     noun: "sink",
     types: &[
         ("file", &FILE_IN),
+        ("mqtt", &MQTT_IN),
         ("stdout", &STDOUT_IN),
         ("tcp", &TCP_IN),
         ("udp", &UDP_IN),
@@ -238,6 +241,7 @@ pub(crate) static DEAD_LETTERS: Family = Family {
     noun: "sink",
     types: &[
         ("file", &SINK_FILE),
+        ("mqtt", &SINK_MQTT),
         ("stdout", &STDOUT),
         ("tcp", &SINK_TCP),
         ("udp", &SINK_UDP),

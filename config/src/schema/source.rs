@@ -13,7 +13,7 @@ static TYPE: Schema = Schema {
     keys: &[req("type", Text, "The kind of source.")],
 };
 
-static CODED: Schema = Schema {
+pub(super) static CODED: Schema = Schema {
     title: "a source of bytes",
     header: "",
     about: "",
@@ -167,6 +167,7 @@ pub(crate) static SOURCES: Family = Family {
     types: &[
         ("generator", &GENERATOR),
         ("file", &FILE),
+        ("mqtt", &super::MQTT),
         ("stdin", &STDIN),
         ("tcp", &TCP),
         ("udp", &UDP),

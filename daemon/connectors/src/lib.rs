@@ -32,6 +32,7 @@ mod generator;
 mod lines;
 mod link;
 mod memory;
+mod mqtt;
 mod offline;
 mod outbuf;
 mod outflow;
@@ -81,6 +82,7 @@ pub fn source(
             Box::new(generator::Generator::new(kind, schema, place)?)
         }
         SourceKind::File(file) => file_source::source(plan, file, schema, place),
+        SourceKind::Mqtt(mqtt) => Box::new(mqtt::Subscriber::new(plan, mqtt, schema, place)?),
         SourceKind::Stdin => Box::new(stdin::Stdin::new(plan, schema, place)),
         SourceKind::Tcp { listen, connections_max, tls } => {
             tcp_source::source(plan, listen, *connections_max, tls.as_ref(), schema, place)?
@@ -105,6 +107,7 @@ pub fn sink(
 ) -> Result<Box<dyn Sink>, ConnectorError> {
     Ok(match &plan.kind {
         SinkKind::File(file) => Box::new(file_sink::FileSink::new(plan, file, schema, place)?),
+        SinkKind::Mqtt(mqtt) => Box::new(mqtt::Publisher::new(plan, mqtt, schema, place)?),
         SinkKind::Stdout => Box::new(stdout::Stdout::new(plan, schema)),
         SinkKind::Tcp { address, connect_timeout_us, retry, tls } => {
             let tls = tls.as_ref();

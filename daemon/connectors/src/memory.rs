@@ -6,7 +6,7 @@ use ringmain_runtime::group_bytes;
 
 use crate::file_source::{ONCE_BUFFERS, TAIL_BUFFERS};
 use crate::tls::SESSION_BYTES;
-use crate::{packets, stdin, streams};
+use crate::{mqtt, packets, stdin, streams};
 
 /// Bytes that one instance of a source may take.
 #[must_use]
@@ -26,6 +26,11 @@ pub fn source_bytes(plan: &SourcePlan) -> u64 {
             ReadMode::Read => group(ONCE_BUFFERS) + frame_bytes,
             ReadMode::Tail => group(TAIL_BUFFERS) + frame_bytes,
         },
+        // One packet, the plaintext of one buffer, and who has what.
+        SourceKind::Mqtt(_) => {
+            let plain = 2 * u64::from(mqtt::GROUP.1) + SESSION_BYTES;
+            group(mqtt::GROUP) + plain + mqtt::bytes(plan.frame_bytes as usize)
+        }
         SourceKind::Stdin => group((stdin::BUFFERS, stdin::BUFFER_BYTES)) + frame_bytes,
         // Plaintext of one buffer, and the state of each connection.
         SourceKind::Tcp { connections_max, tls: Some(_), .. } => {

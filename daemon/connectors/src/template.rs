@@ -1,6 +1,6 @@
-//! Paths with parts that are filled in per message.
+//! Paths and topics with parts that are filled in per message.
 //!
-//! A value must not leave the folder that the rest of the path names: `/` and
+//! In a path, a value must not leave the folder that the rest of the path names: `/` and
 //! NUL become `_`, and a value that is `.`, `..` or nothing becomes `_` too.
 //! Dates are UTC, of the message's own time.
 
@@ -17,6 +17,8 @@ const MINUTE_US: i64 = 60_000_000;
 #[derive(Debug)]
 pub(crate) struct Path {
     parts: Vec<Part>,
+    /// Values stand as they are: it is no path of files.
+    verbatim: bool,
     shard: u16,
     /// The minute of the last date, and its text for each part.
     minute: Option<i64>,
@@ -62,7 +64,12 @@ impl Path {
             Segment::Shard => Part::Shard,
         };
         let parts = template.segments.iter().map(part).collect();
-        Self { parts, shard, minute: None, dates }
+        Self { parts, verbatim: false, shard, minute: None, dates }
+    }
+
+    /// A text that is no path of files.
+    pub(crate) fn verbatim(template: &Template, schema: &SharedSchema, shard: u16) -> Self {
+        Self { verbatim: true, ..Self::new(template, schema, shard) }
     }
 
     /// The path is the same for every message.
@@ -116,7 +123,7 @@ impl Path {
                         Some(slot) => row.get(*slot),
                         None => row.rest().map_or(ValueRef::Absent, |rest| rest.get(name)),
                     };
-                    if !push_value(out, value) {
+                    if !push_value(out, value, self.verbatim) {
                         return Err(NoPath { field: name.clone() });
                     }
                 }
@@ -147,9 +154,13 @@ fn push_number(out: &mut String, number: u16) {
 }
 
 /// False when there is no text for it.
-fn push_value(out: &mut String, value: ValueRef<'_>) -> bool {
+fn push_value(out: &mut String, value: ValueRef<'_>, verbatim: bool) -> bool {
     let start = out.len();
     let _ = match value {
+        ValueRef::Str(text) if verbatim => {
+            out.push_str(text);
+            Ok(())
+        }
         ValueRef::Str(text) => {
             push_name(out, text);
             Ok(())
@@ -160,7 +171,7 @@ fn push_value(out: &mut String, value: ValueRef<'_>) -> bool {
         ValueRef::Number(text) => write!(out, "{text}"),
         _ => return false,
     };
-    if matches!(&out[start..], "" | "." | "..") {
+    if !verbatim && matches!(&out[start..], "" | "." | "..") {
         out.truncate(start);
         out.push('_');
     }

@@ -178,11 +178,13 @@ pub(crate) fn sink_on_each_shard(plan: &SinkPlan) -> bool {
 
 /// Whether every shard of a partitioned flow has a source of its own.
 pub(crate) fn source_on_each_shard(kind: &SourceKind) -> bool {
-    matches!(
-        kind,
+    match kind {
         SourceKind::Generator { .. }
-            | SourceKind::File(_)
-            | SourceKind::Tcp { .. }
-            | SourceKind::Udp { .. }
-    )
+        | SourceKind::File(_)
+        | SourceKind::Tcp { .. }
+        | SourceKind::Udp { .. } => true,
+        // The broker divides what several clients of a group subscribe to.
+        SourceKind::Mqtt(mqtt) => mqtt.is_shared(),
+        SourceKind::Stdin | SourceKind::Unix { .. } => false,
+    }
 }
