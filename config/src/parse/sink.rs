@@ -2,7 +2,7 @@
 
 use super::input::WHEN_FULL;
 use super::retry::retry;
-use super::source::{UNIX_MODES, is_datagrams};
+use super::source::{UNIX_MODES, acks, is_datagrams};
 use super::{codec, component, mqtt, net, template, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
@@ -67,11 +67,14 @@ fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SinkK
             let connect_timeout_us = section.time(cx, "connect_timeout");
             let retry = retry(cx, section);
             let tls = tls::client(cx, section);
+            let acks = acks(cx, section);
+            let ack_timeout_us = section.time(cx, "ack_timeout");
             Some(SinkKind::Tcp {
                 address: address?,
                 connect_timeout_us: connect_timeout_us?,
                 retry: retry?,
                 tls: tls?,
+                ack_timeout_us: acks?.then_some(ack_timeout_us?),
             })
         }
         "udp" => Some(SinkKind::Udp { address: net::address(cx, section, "address")? }),

@@ -6,7 +6,7 @@ use crate::plan::{FileSource, FileStart, ReadMode, SourceKind, SourcePlan, UnixM
 use crate::schema::SOURCES;
 use crate::section::{Context, Section};
 use crate::span::Spanned;
-use crate::value::Table;
+use crate::value::{Table, Value};
 
 pub(super) const UNIX_MODES: &[(&str, UnixMode)] =
     &[("stream", UnixMode::Stream), ("datagram", UnixMode::Datagram)];
@@ -59,7 +59,13 @@ fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<Sourc
             let listen = net::listen(cx, section, "listen");
             let connections_max = connections_max(cx, section);
             let tls = tls::server(cx, section);
-            Some(SourceKind::Tcp { listen: listen?, connections_max: connections_max?, tls: tls? })
+            let acks = acks(cx, section);
+            Some(SourceKind::Tcp {
+                listen: listen?,
+                connections_max: connections_max?,
+                tls: tls?,
+                acks: acks?,
+            })
         }
         "udp" => {
             let listen = net::listen(cx, section, "listen");
@@ -140,4 +146,26 @@ fn check_globs(
         }
     }
     good.then_some(())
+}
+
+/// `ack`: whether lines are acknowledged. Refuses what is not made of lines.
+pub(super) fn acks(cx: &mut Context<'_>, section: &Section<'_>) -> Option<bool> {
+    let ack = section.one_of(cx, "ack", &[("none", false), ("lines", true)])?;
+    if !ack.value {
+        return Some(false);
+    }
+    let text = |key: &str| match section.table.get(key).map(|value| &value.value) {
+        Some(Value::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let frame = text("frame").is_some_and(|frame| frame != "newline");
+    let csv = ["decode", "encode"].into_iter().find(|key| text(key).as_deref() == Some("csv"));
+    let wrong = frame.then_some("frame").or(csv);
+    if let Some(key) = wrong {
+        let message = format!("'ack' of {} counts lines, and '{key}' makes others", section.what);
+        let help = "use frame = \"newline\" with json or text, or ack = \"none\"";
+        cx.push(Diagnostic::error(section.span_of(key), message).help(help));
+        return None;
+    }
+    Some(true)
 }

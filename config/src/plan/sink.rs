@@ -96,6 +96,8 @@ pub enum SinkKind {
         retry: RetryPlan,
         /// The connection is encrypted.
         tls: Option<ClientTls>,
+        /// The other side acknowledges lines, each within so many microseconds.
+        ack_timeout_us: Option<u64>,
     },
     /// Datagrams, one per message.
     Udp {

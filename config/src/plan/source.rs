@@ -94,6 +94,8 @@ pub enum SourceKind {
         connections_max: u32,
         /// Connections are encrypted.
         tls: Option<ServerTls>,
+        /// Lines are acknowledged to whoever sent them.
+        acks: bool,
     },
     /// Datagrams.
     Udp {
@@ -278,7 +280,7 @@ impl SourceKind {
     #[must_use]
     pub fn can_replay(&self) -> bool {
         match self {
-            Self::File(_) => true,
+            Self::File(_) | Self::Tcp { acks: true, .. } => true,
             // The broker does, until it has the acknowledgement.
             Self::Mqtt(mqtt) => mqtt.topics.iter().any(|topic| topic.qos > Qos::AtMostOnce),
             _ => false,

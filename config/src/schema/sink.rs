@@ -126,13 +126,23 @@ pub(super) const CLIENT_TLS_KEY: Key = opt(
 pub(crate) static SINK_TCP: Schema = Schema {
     title: "a tcp sink",
     header: "type = \"tcp\"",
-    about: "A connection that the daemon opens, and opens again.",
+    about: "A connection that the daemon opens, and opens again. A message is accepted when the \
+            kernel has taken it, or, with `ack = \"lines\"`, when the other side has answered \
+            with the number of lines of this connection that it has accepted, in decimal and \
+            with a line feed.",
     parents: &[&CODED],
     keys: &[
         ADDRESS,
         def("connect_timeout", Time(1_000, 3_600_000_000), "5s", "How long connecting may take."),
         RETRY_KEY,
         CLIENT_TLS_KEY,
+        def("ack", OneOf(&["none", "lines"]), "none", "What the other side acknowledges."),
+        def(
+            "ack_timeout",
+            Time(10_000, 3_600_000_000),
+            "30s",
+            "With `ack`: a connection on which no acknowledgement comes for so long is made anew.",
+        ),
     ],
 };
 

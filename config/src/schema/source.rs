@@ -128,9 +128,17 @@ const SERVER_TLS_KEY: Key = opt(
 pub(crate) static TCP: Schema = Schema {
     title: "a tcp source",
     header: "type = \"tcp\"",
-    about: "Connections that others open.",
+    about: "Connections that others open. With `ack = \"lines\"` whoever sends learns on the same \
+            connection how many of its lines every sink has accepted: a decimal number and a \
+            line feed, whenever it has grown. What is not acknowledged when a connection ends is \
+            to be sent again on the next, where counting begins anew.",
     parents: &[&CODED],
-    keys: &[LISTEN, CONNECTIONS_MAX, SERVER_TLS_KEY],
+    keys: &[
+        LISTEN,
+        CONNECTIONS_MAX,
+        SERVER_TLS_KEY,
+        def("ack", OneOf(&["none", "lines"]), "none", "Acknowledge lines to whoever sent them."),
+    ],
 };
 
 pub(crate) static UDP: Schema = Schema {

@@ -29,6 +29,7 @@ mod error;
 mod file_sink;
 mod file_source;
 mod generator;
+mod line_acks;
 mod lines;
 mod link;
 mod memory;
@@ -84,8 +85,9 @@ pub fn source(
         SourceKind::File(file) => file_source::source(plan, file, schema, place),
         SourceKind::Mqtt(mqtt) => Box::new(mqtt::Subscriber::new(plan, mqtt, schema, place)?),
         SourceKind::Stdin => Box::new(stdin::Stdin::new(plan, schema, place)),
-        SourceKind::Tcp { listen, connections_max, tls } => {
-            tcp_source::source(plan, listen, *connections_max, tls.as_ref(), schema, place)?
+        SourceKind::Tcp { listen, connections_max, tls, acks } => {
+            let tls = tls.as_ref();
+            tcp_source::source(plan, listen, *connections_max, tls, *acks, schema, place)?
         }
         SourceKind::Udp { listen, receive_buffer_bytes, gro } => {
             udp_source::source(plan, listen, *receive_buffer_bytes, *gro, schema, place)
@@ -109,9 +111,15 @@ pub fn sink(
         SinkKind::File(file) => Box::new(file_sink::FileSink::new(plan, file, schema, place)?),
         SinkKind::Mqtt(mqtt) => Box::new(mqtt::Publisher::new(plan, mqtt, schema, place)?),
         SinkKind::Stdout => Box::new(stdout::Stdout::new(plan, schema)),
-        SinkKind::Tcp { address, connect_timeout_us, retry, tls } => {
-            let tls = tls.as_ref();
-            tcp_sink::sink(plan, address, *connect_timeout_us, retry, tls, schema, place)?
+        SinkKind::Tcp { address, connect_timeout_us, retry, tls, ack_timeout_us } => {
+            let to = tcp_sink::Connection {
+                address,
+                timeout_us: *connect_timeout_us,
+                retry,
+                tls: tls.as_ref(),
+                ack_timeout_us: *ack_timeout_us,
+            };
+            tcp_sink::sink(plan, &to, schema, place)?
         }
         SinkKind::Udp { address } => udp_sink::sink(plan, address, schema, place),
         SinkKind::Unix { path, mode, retry } => {

@@ -8,6 +8,10 @@
 //! what comes is thrown away. The other side closing its direction counts as
 //! the end of the connection.
 //!
+//! Where the other side acknowledges lines ([`crate::line_acks`]), accepted
+//! means acknowledged, and nothing is lost with a connection; one on which no
+//! acknowledgement comes for `ack_timeout` is broken and made again.
+//!
 //! Where `retry` has a limit, what is in the buffers is given up, frame by
 //! frame, after so many attempts that failed. An attempt has worked when
 //! something was accepted, not when a connection was made.
@@ -24,6 +28,7 @@ use ringmain_config::plan::RetryPlan;
 use ringmain_runtime::io::{EventKind, Group, Handle, Io, OpId};
 use ringmain_slab::Slab;
 
+use crate::line_acks::Answers;
 use crate::outflow::{Outflow, WRITES_MAX};
 use crate::retry::{Next, Retry};
 use crate::tls::Outbound;
@@ -104,6 +109,10 @@ pub(crate) struct Link<D> {
     retry: Retry,
     trouble: Option<String>,
     finishing: bool,
+    answers: Answers,
+    ack_timeout_us: u64,
+    /// When an acknowledgement must have come, while one is owed.
+    acked_by_us: Option<u64>,
 }
 
 impl<D: Dial> Link<D> {
@@ -125,7 +134,17 @@ impl<D: Dial> Link<D> {
             retry: Retry::new(retry, seed),
             trouble: None,
             finishing: false,
+            answers: Answers::default(),
+            ack_timeout_us: 0,
+            acked_by_us: None,
         }
+    }
+
+    /// The other side acknowledges lines, each within so long.
+    pub(crate) fn with_acks(mut self, timeout_us: Option<u64>) -> Self {
+        self.out = self.out.with_acks(timeout_us.is_some());
+        self.ack_timeout_us = timeout_us.unwrap_or(0);
+        self
     }
 
     /// The connection is encrypted; writes of the protocol have [`TLS_TAG`].
@@ -171,6 +190,8 @@ impl<D: Dial> Link<D> {
     fn up(&mut self, handle: Handle, cx: &mut Cx<'_>) {
         self.dial.works();
         self.trouble = None;
+        self.answers = Answers::default();
+        self.acked_by_us = None;
         self.state = State::Up(handle);
         self.out.restart(true);
         self.submit(true, cx);
@@ -192,9 +213,11 @@ impl<D: Dial> Link<D> {
         let (Some(handle), Some(tls)) = (self.state.handle(), &mut self.tls) else { return };
         let received = tls.receive(wire);
         tls.answer(handle, cx.owner, cx.io);
+        let plain = if self.out.has_acks() { tls.plain().to_vec() } else { Vec::new() };
         match received {
             Err(error) => self.broken(&error.to_string(), cx),
             Ok(()) => match self.state {
+                State::Up(_) => self.answered(&plain, cx),
                 State::Securing { .. } if tls.is_believed() => self.up(handle, cx),
                 State::Securing { ready: false, .. } if tls.is_ready() => {
                     let until_us = cx.now.mono_us.saturating_add(BELIEVED_US);
@@ -202,6 +225,34 @@ impl<D: Dial> Link<D> {
                 }
                 _ => {}
             },
+        }
+    }
+
+    /// The other side says how many lines it has accepted.
+    fn answered(&mut self, bytes: &[u8], cx: &mut Cx<'_>) {
+        if !self.out.has_acks() {
+            return;
+        }
+        match self.answers.read(bytes) {
+            Ok(None) => {}
+            Ok(Some(total)) => match self.out.acked(total) {
+                Some(()) => {
+                    self.retry.worked();
+                    self.expect_ack(true, cx.now.mono_us);
+                }
+                None => self.broken("the other side acknowledged more than it was sent", cx),
+            },
+            Err(why) => self.broken(why, cx),
+        }
+    }
+
+    /// Sets the time by which the next acknowledgement must come; `anew` when
+    /// one came.
+    fn expect_ack(&mut self, anew: bool, now_us: u64) {
+        if !self.out.is_owed() {
+            self.acked_by_us = None;
+        } else if anew || self.acked_by_us.is_none() {
+            self.acked_by_us = Some(now_us.saturating_add(self.ack_timeout_us));
         }
     }
 
@@ -248,9 +299,13 @@ impl<D: Dial> Link<D> {
     fn watched(&mut self, event: EventKind, cx: &mut Cx<'_>) {
         match event {
             EventKind::Received { lease } => {
-                if self.tls.is_some() {
+                if self.tls.is_some() || self.out.has_acks() {
                     let wire = cx.io.bytes(&lease).to_vec();
-                    self.shake(&wire, cx);
+                    match (&self.tls, self.state) {
+                        (Some(_), _) => self.shake(&wire, cx),
+                        (None, State::Up(_)) => self.answered(&wire, cx),
+                        _ => {}
+                    }
                 }
                 cx.io.release(lease);
             }
@@ -290,6 +345,7 @@ impl<D: Dial> Link<D> {
         let (bytes, result) = self.out.written(buf, 0, result, false);
         *cx.bytes += bytes as u64;
         match result {
+            Ok(()) if self.out.has_acks() => self.expect_ack(false, cx.now.mono_us),
             Ok(()) => self.retry.worked(),
             Err(error) => self.broken(&error.to_string(), cx),
         }
@@ -376,6 +432,9 @@ impl<D: Dial> Sink for Link<D> {
             State::Securing { until_us, .. } if now_us >= until_us => {
                 self.broken("the TLS handshake was not finished in time", cx);
             }
+            State::Up(_) if self.acked_by_us.is_some_and(|at| now_us >= at) => {
+                self.broken("no acknowledgement came within ack_timeout", cx);
+            }
             State::Up(_) => self.submit(true, cx),
             _ => {}
         }
@@ -387,6 +446,7 @@ impl<D: Dial> Sink for Link<D> {
             State::Dialing { until_us, late: false } => Some(until_us),
             State::Securing { until_us, .. } => Some(until_us),
             State::Up(_) if !self.out.is_writing() && self.out.has_more() => Some(0),
+            State::Up(_) => self.acked_by_us,
             _ => None,
         }
     }

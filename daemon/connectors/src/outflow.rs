@@ -3,6 +3,9 @@
 //! Invariants: buffers leave in the order of their rows and begin and end with
 //! whole frames. Bounds: `buffer` bytes ([`Room`]); [`WRITES_MAX`] buffers are
 //! in the driver's hands.
+//!
+//! Where the other side acknowledges lines, what is written is kept until it
+//! has, and goes out again on the next connection.
 
 use std::collections::VecDeque;
 use std::io;
@@ -31,6 +34,27 @@ pub(crate) struct Outflow {
     returned: VecDeque<Buf>,
     first_tag: u32,
     sequence: u32,
+    acks: Option<Unacked>,
+}
+
+/// What the connection took and the other side has not acknowledged.
+#[derive(Default)]
+struct Unacked {
+    bufs: VecDeque<Buf>,
+    /// Lines of this connection that were written, and acknowledged.
+    sent: u64,
+    acked: u64,
+}
+
+impl Unacked {
+    fn add(&mut self, buf: Buf) {
+        self.sent += lines(&buf.bytes);
+        self.bufs.push_back(buf);
+    }
+}
+
+fn lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 impl Outflow {
@@ -45,7 +69,49 @@ impl Outflow {
             returned: VecDeque::new(),
             first_tag,
             sequence: 0,
+            acks: None,
         }
+    }
+
+    /// The other side acknowledges lines: nothing is accepted before.
+    pub(crate) fn with_acks(mut self, on: bool) -> Self {
+        self.acks = on.then(Unacked::default);
+        self
+    }
+
+    pub(crate) fn has_acks(&self) -> bool {
+        self.acks.is_some()
+    }
+
+    /// Something is written and not acknowledged.
+    pub(crate) fn is_owed(&self) -> bool {
+        self.acks.as_ref().is_some_and(|acks| !acks.bufs.is_empty())
+    }
+
+    /// The other side has accepted so many lines of this connection. `None`
+    /// when that is more than it was sent.
+    pub(crate) fn acked(&mut self, total: u64) -> Option<()> {
+        let acks = self.acks.as_mut()?;
+        if total > acks.sent {
+            return None;
+        }
+        while acks.acked < total {
+            let mut buf = acks.bufs.pop_front()?;
+            let here = lines(&buf.bytes);
+            if acks.acked + here <= total {
+                acks.acked += here;
+                self.room.give_back(buf.bytes);
+                continue;
+            }
+            // A part of it: the rest begins with a whole line.
+            let nth = (total - acks.acked - 1) as usize;
+            let cut = memchr::memchr_iter(b'\n', &buf.bytes).nth(nth)? + 1;
+            buf.bytes.drain(..cut);
+            self.room.sub(cut);
+            acks.acked = total;
+            acks.bufs.push_front(buf);
+        }
+        Some(())
     }
 
     /// Encodes rows from `from` on while there is room; returns how many.
@@ -115,7 +181,10 @@ impl Outflow {
         let first_slab = self.flights.pop_front().unwrap_or(NO_SLAB);
         if result.is_ok() {
             let len = bytes.len();
-            self.room.give_back(bytes);
+            match &mut self.acks {
+                Some(acks) => acks.add(Buf { bytes, first_slab }),
+                None => self.room.give_back(bytes),
+            }
             return (len, Ok(()));
         }
         let mut accepted = 0;
@@ -134,6 +203,12 @@ impl Outflow {
         debug_assert!(self.flights.is_empty(), "a write is still under way");
         while let Some(buf) = self.returned.pop_back() {
             self.sealed.push_front(buf);
+        }
+        if let Some(acks) = &mut self.acks {
+            (acks.sent, acks.acked) = (0, 0);
+            while let Some(buf) = acks.bufs.pop_back() {
+                self.sealed.push_front(buf);
+            }
         }
         if with_header {
             while self.sealed.front().is_some_and(|buf| buf.first_slab == NO_SLAB)
@@ -154,7 +229,9 @@ impl Outflow {
     pub(crate) fn give_up(&mut self, why: &str, refusals: &mut dyn Refusals) {
         debug_assert!(self.flights.is_empty(), "a write is still under way");
         let framing = self.encoding.framing();
-        let bufs = self.returned.drain(..).chain(self.sealed.drain(..)).chain(self.filling.take());
+        let unacked = self.acks.iter_mut().flat_map(|acks| acks.bufs.drain(..));
+        let bufs = unacked.chain(self.returned.drain(..)).chain(self.sealed.drain(..));
+        let bufs = bufs.chain(self.filling.take());
         for buf in bufs {
             if buf.first_slab != NO_SLAB {
                 for frame in frames(&buf.bytes, framing) {
@@ -170,7 +247,8 @@ impl Outflow {
     }
 
     pub(crate) fn finished(&self) -> u64 {
-        let bufs = self.returned.iter().chain(&self.sealed).map(|buf| buf.first_slab);
+        let unacked = self.acks.iter().flat_map(|acks| &acks.bufs);
+        let bufs = unacked.chain(&self.returned).chain(&self.sealed).map(|buf| buf.first_slab);
         let filling = self.filling.iter().filter(|buf| !buf.bytes.is_empty());
         let filling = filling.map(|buf| buf.first_slab);
         self.room.finished(bufs.chain(self.flights.iter().copied()).chain(filling).min())
@@ -188,7 +266,7 @@ impl Outflow {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        !self.is_writing() && !self.has_more()
+        !self.is_writing() && !self.has_more() && !self.is_owed()
     }
 }
 

@@ -8,11 +8,12 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
+use ringmain_base::Reason;
 use ringmain_runtime::io::{EventKind, Handle, OpId, Peer};
-use ringmain_slab::Slab;
+use ringmain_slab::{RowRef, Slab};
 
 use crate::streams::Streams;
-use crate::{ConnectorError, Cx, Health, Pull, Source};
+use crate::{ConnectorError, Cx, Health, Pull, Refusals, Source};
 
 /// Connections that the kernel keeps until they are accepted.
 pub(crate) const BACKLOG: i32 = 1024;
@@ -90,12 +91,45 @@ impl<B: Bind> Served<B> {
         }
     }
 
+    /// With acknowledgements, says which polls were batches: as the shard
+    /// counts them, those that gave rows or refused something.
+    fn poll_streams(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
+        if !self.streams.has_acks() {
+            return self.streams.poll(slab, cx);
+        }
+        let mut counted = Counted { inner: &mut *cx.refusals, count: 0 };
+        let (io, now, owner, bytes) = (&mut *cx.io, cx.now, cx.owner, &mut *cx.bytes);
+        let mut inner = Cx { io, now, owner, refusals: &mut counted, bytes };
+        let pull = self.streams.poll(slab, &mut inner);
+        let is_batch = counted.count > 0 || !slab.is_empty();
+        self.streams.polled(is_batch, cx);
+        pull
+    }
+
     fn accept_failed(&mut self, error: &std::io::Error, now_us: u64) {
         self.accepting = false;
         if error.raw_os_error() != Some(rustix::io::Errno::CANCELED.raw_os_error()) {
             self.accept_at_us = Some(now_us + ACCEPT_AGAIN_US);
             self.trouble = Some(format!("cannot accept connections: {error}; trying again"));
         }
+    }
+}
+
+/// Refusals, counted on their way.
+struct Counted<'a> {
+    inner: &'a mut dyn Refusals,
+    count: u64,
+}
+
+impl Refusals for Counted<'_> {
+    fn bytes(&mut self, reason: Reason, detail: &str, origin: &str, offset: u64, bytes: &[u8]) {
+        self.count += 1;
+        self.inner.bytes(reason, detail, origin, offset, bytes);
+    }
+
+    fn row(&mut self, reason: Reason, detail: &str, row: RowRef<'_>) {
+        self.count += 1;
+        self.inner.row(reason, detail, row);
     }
 }
 
@@ -129,14 +163,26 @@ impl<B: Bind> Source for Served<B> {
     }
 
     fn poll(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
-        let pull = self.streams.poll(slab, cx);
+        let pull = self.poll_streams(slab, cx);
         if !self.stopped {
             self.admit(cx);
-        } else if pull == Pull::Idle && self.streams.len() == 0 {
-            self.streams.close(cx.io);
+        } else if pull == Pull::Idle && self.streams.is_read() {
+            self.streams.close(cx);
             return Pull::Ended;
         }
         pull
+    }
+
+    fn wants_acks(&self) -> bool {
+        self.streams.has_acks()
+    }
+
+    fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>) {
+        self.streams.accepted(batch, cx);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.streams.is_told()
     }
 
     fn wake_at_us(&self) -> Option<u64> {
@@ -153,7 +199,7 @@ impl<B: Bind> Source for Served<B> {
             cx.io.close(listener);
             self.bind.unbind();
         }
-        self.streams.stop(cx.io);
+        self.streams.stop(cx);
     }
 
     fn health(&self) -> Health {

@@ -151,7 +151,7 @@ impl Source for Stdin {
             Input::Ended => Pull::Ended,
             Input::Stream(streams) => match streams.poll(slab, cx) {
                 Pull::Idle if streams.len() == 0 => {
-                    streams.close(cx.io);
+                    streams.close(cx);
                     self.input = Input::Ended;
                     Pull::Ended
                 }
@@ -177,7 +177,7 @@ impl Source for Stdin {
     fn stop(&mut self, cx: &mut Cx<'_>) {
         self.stopped = true;
         if let Input::Stream(streams) = &mut self.input {
-            streams.stop(cx.io);
+            streams.stop(cx);
         }
     }
 

@@ -39,20 +39,27 @@ impl Dial for Server {
     }
 }
 
+/// How the plan wants the connection.
+pub(crate) struct Connection<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) timeout_us: u64,
+    pub(crate) retry: &'a RetryPlan,
+    pub(crate) tls: Option<&'a ClientTls>,
+    pub(crate) ack_timeout_us: Option<u64>,
+}
+
 pub(crate) fn sink(
     plan: &SinkPlan,
-    address: &str,
-    timeout_us: u64,
-    retry: &RetryPlan,
-    tls: Option<&ClientTls>,
+    to: &Connection<'_>,
     schema: &SharedSchema,
     place: &Placement,
 ) -> Result<Box<dyn Sink>, ConnectorError> {
-    let server = Server { resolver: Resolver::new(address) };
+    let server = Server { resolver: Resolver::new(to.address) };
     let out = Outflow::new(Encoding::new(plan, schema), plan.buffer_bytes, WRITE_TAG);
-    let client = tls.map(|tls| Client::new(tls, host_of(address), &[])).transpose()?;
+    let client = to.tls.map(|tls| Client::new(tls, host_of(to.address), &[])).transpose()?;
     let tls = client.map(|client| Outbound::new(client, TLS_TAG));
-    Ok(Box::new(Link::new(server, out, timeout_us, retry, seed(address, place)).with_tls(tls)))
+    let link = Link::new(server, out, to.timeout_us, to.retry, seed(to.address, place));
+    Ok(Box::new(link.with_tls(tls).with_acks(to.ack_timeout_us)))
 }
 
 /// Sinks of different daemons and shards must not wait alike.

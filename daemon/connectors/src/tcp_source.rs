@@ -41,11 +41,12 @@ pub(crate) fn source(
     listen: &Listen,
     connections_max: u32,
     tls: Option<&ServerTls>,
+    acks: bool,
     schema: &SharedSchema,
     place: &Placement,
 ) -> Result<Box<dyn Source>, ConnectorError> {
     let tls = tls.map(|tls| Server::new(tls, &[])).transpose()?;
     let streams = Streams::new(Decoding::new(plan, schema), FIRST_TAG).with_tls(tls);
     let listening = Listening { listen: listen.clone(), place: place.clone() };
-    Ok(Box::new(Served::new(listening, streams, connections_max)))
+    Ok(Box::new(Served::new(listening, streams.with_acks(acks), connections_max)))
 }

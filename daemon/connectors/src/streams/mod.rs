@@ -16,7 +16,12 @@
 //! that fails is reported as a refusal, so that it can be found with its peer.
 //! Only one stream at a time holds more plaintext than the end of a handshake
 //! leaves, and its own part of a record.
+//!
+//! Where lines are acknowledged ([`crate::line_acks`]), a stream stays until
+//! its peer knows of all its lines or is gone, and what is left of a partial
+//! line is its sender's to send again.
 
+mod acks;
 mod secure;
 
 use std::collections::VecDeque;
@@ -30,10 +35,13 @@ use ringmain_slab::Slab;
 use crate::decode::{Decoding, Origin};
 use crate::tls::{HANDSHAKE_US, Inbound, Server};
 use crate::{ConnectorError, Cx, Pull};
+use acks::{Acks, Told};
 
 pub(crate) const BUFFERS: u16 = 32;
 pub(crate) const BUFFER_BYTES: u32 = 64 << 10;
 const CARRY_BYTES: usize = 8 << 20;
+/// In the tags of what is written to streams: receiving is cancelled alone.
+const WRITE_BIT: u32 = 1 << 31;
 
 /// What all partial frames of one source may take.
 pub(crate) fn carry_limit_bytes(frame_bytes: usize) -> usize {
@@ -57,11 +65,13 @@ pub(crate) struct Streams {
     /// numbers.
     shaking: VecDeque<(u64, usize, u64)>,
     added: u64,
+    acks: Option<Acks>,
 }
 
 struct Stream {
     /// Which of all streams that there were.
     number: u64,
+    tag: u32,
     handle: Handle,
     peer: Peer,
     tls: Option<Box<Inbound>>,
@@ -72,6 +82,7 @@ struct Stream {
     receiving: bool,
     queued: bool,
     end: Option<End>,
+    told: Told,
 }
 
 #[derive(Debug)]
@@ -82,6 +93,8 @@ enum End {
     Broken(String),
     /// Nothing of it is wanted any more.
     Gone,
+    /// The source takes nothing more.
+    Stopped,
 }
 
 impl Streams {
@@ -100,7 +113,14 @@ impl Streams {
             spare: Vec::new(),
             shaking: VecDeque::new(),
             added: 0,
+            acks: None,
         }
+    }
+
+    /// Lines are acknowledged.
+    pub(crate) fn with_acks(mut self, on: bool) -> Self {
+        self.acks = on.then(Acks::default);
+        self
     }
 
     /// Streams are encrypted.
@@ -138,8 +158,9 @@ impl Streams {
         };
         self.added += 1;
         let number = self.added;
-        let stream = Stream {
+        let mut stream = Stream {
             number,
+            tag: 0,
             handle,
             peer,
             tls,
@@ -149,6 +170,7 @@ impl Streams {
             receiving: true,
             queued: false,
             end: None,
+            told: Told::default(),
         };
         let at = self.free.pop().unwrap_or(self.streams.len());
         if at == self.streams.len() {
@@ -157,6 +179,7 @@ impl Streams {
         if self.tls.is_some() {
             self.shaking.push_back((cx.now.mono_us + HANDSHAKE_US, at, number));
         }
+        stream.tag = self.op(at, cx.owner).tag;
         self.streams[at] = Some(stream);
         cx.io.receive(handle, group, self.op(at, cx.owner));
     }
@@ -165,8 +188,13 @@ impl Streams {
         OpId { owner, tag: self.first_tag + at as u32 }
     }
 
+    fn write_op(&self, at: usize, owner: u32) -> OpId {
+        let op = self.op(at, owner);
+        OpId { tag: op.tag | WRITE_BIT, ..op }
+    }
+
     pub(crate) fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>) {
-        let at = tag.wrapping_sub(self.first_tag) as usize;
+        let at = (tag & !WRITE_BIT).wrapping_sub(self.first_tag) as usize;
         let Some(stream) = self.streams.get_mut(at).and_then(Option::as_mut) else {
             if let EventKind::Received { lease } = event {
                 cx.io.release(lease);
@@ -185,11 +213,13 @@ impl Streams {
                     _ => stream.chunks.push_back(lease),
                 }
             }
-            EventKind::Written { .. } => {
+            EventKind::Written { result, .. } => {
+                stream.told.written(result.is_ok());
                 if let Some(tls) = &mut stream.tls {
                     tls.written();
                 }
                 self.answer(at, cx);
+                self.tell(at, cx);
             }
             EventKind::Eof => stream.ended(End::Closed),
             EventKind::Failed { error } => stream.ended(End::Broken(why(&error))),
@@ -220,8 +250,10 @@ impl Streams {
             stream.queued = false;
             let full = self.decode(&mut stream, slab, cx);
             let writing = stream.tls.as_ref().is_some_and(|tls| tls.is_writing());
+            let owed = self.acks.is_some() && stream.is_owed();
             let held = stream.tls.as_ref().is_some_and(|tls| !tls.rest().is_empty());
-            let done = !full && stream.chunks.is_empty() && !stream.receiving && !writing;
+            let read = !full && stream.chunks.is_empty() && !stream.receiving;
+            let done = read && !writing && !owed;
             let more = full || held || !stream.chunks.is_empty();
             if done {
                 cx.io.close(stream.handle);
@@ -259,6 +291,9 @@ impl Streams {
                 let origin = Origin { name: &|| name(peer), refusals: cx.refusals };
                 let ts = cx.now.wall_us;
                 let fed = self.decoding.feed(&mut stream.framer, bytes, slab, ts, origin);
+                if self.acks.is_some() {
+                    stream.told.count(&bytes[..fed.consumed]);
+                }
                 stream.from += fed.consumed;
                 if stream.from >= len
                     && let Some(lease) = stream.chunks.pop_front()
@@ -271,6 +306,7 @@ impl Streams {
             None => false,
         };
         let full = full || self.end(stream, slab, cx);
+        self.note(stream);
         self.carried_bytes = self.carried_bytes - carried + stream.framer.carry_bytes();
         if self.carried_bytes > self.carry_limit_bytes {
             self.refuse_partial(stream, cx);
@@ -293,7 +329,14 @@ impl Streams {
             Some(End::Closed) => {
                 let peer = &stream.peer;
                 let origin = Origin { name: &|| name(peer), refusals: cx.refusals };
-                self.decoding.finish(&mut stream.framer, slab, cx.now.wall_us, origin).full
+                let left = stream.framer.carry_bytes() > 0;
+                let fed = self.decoding.finish(&mut stream.framer, slab, cx.now.wall_us, origin);
+                stream.told.last(left && !fed.full);
+                fed.full
+            }
+            Some(End::Broken(_)) if self.acks.is_some() => {
+                stream.framer.reset();
+                false
             }
             Some(End::Broken(why)) if stream.framer.carry_bytes() > 0 => {
                 let bytes = stream.framer.carry_bytes();
@@ -331,19 +374,36 @@ impl Streams {
     }
 
     /// Receives nothing more; what has been received is still decoded.
-    pub(crate) fn stop(&mut self, io: &mut dyn Io) {
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>) {
         for stream in self.streams.iter_mut().flatten().filter(|stream| stream.receiving) {
+            if self.acks.is_some() {
+                // What it has sent so far is still to be acknowledged.
+                stream.end.get_or_insert(End::Stopped);
+                cx.io.cancel(OpId { owner: cx.owner, tag: stream.tag });
+                continue;
+            }
             if stream.end.is_none() {
                 stream.end = Some(End::Broken("the source was stopped".to_owned()));
             }
-            io.close(stream.handle);
+            cx.io.close(stream.handle);
         }
     }
 
-    /// Gives the buffers back, when no stream is left.
-    pub(crate) fn close(&mut self, io: &mut dyn Io) {
+    /// Nothing more can come, and everything is decoded.
+    pub(crate) fn is_read(&self) -> bool {
+        self.streams.iter().flatten().all(|stream| {
+            let held = stream.tls.as_ref().is_some_and(|tls| !tls.rest().is_empty());
+            stream.chunks.is_empty() && !stream.receiving && !held
+        })
+    }
+
+    /// Gives the buffers back, and lets go of streams as their peers are told.
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>) {
         if let Some(group) = self.group.take() {
-            io.drop_group(group);
+            cx.io.drop_group(group);
+        }
+        for at in 0..self.streams.len() {
+            self.tell(at, cx);
         }
     }
 }

@@ -31,7 +31,7 @@ impl Streams {
     /// Writes what the protocol of a stream has to say, and closes it when
     /// there is nothing more to say.
     pub(super) fn answer(&mut self, at: usize, cx: &mut Cx<'_>) {
-        let op = self.op(at, cx.owner);
+        let op = self.write_op(at, cx.owner);
         let Some(stream) = self.streams[at].as_mut() else { return };
         let Some(tls) = &mut stream.tls else { return };
         if tls.answer(stream.handle, op, cx.io) && stream.receiving {
@@ -84,6 +84,9 @@ impl Streams {
         let origin = Origin { name: &|| name(peer), refusals: cx.refusals };
         let ts = cx.now.wall_us;
         let fed = self.decoding.feed(&mut stream.framer, tls.rest(), slab, ts, origin);
+        if self.acks.is_some() {
+            stream.told.count(&tls.rest()[..fed.consumed]);
+        }
         tls.consume(fed.consumed, &mut self.spare);
         if tls.is_peer_closed() && tls.rest().is_empty() {
             stream.end.get_or_insert(End::Closed);

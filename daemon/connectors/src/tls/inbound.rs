@@ -17,6 +17,8 @@ pub(crate) struct Inbound {
     plain: Vec<u8>,
     /// Bytes of `plain` that are decoded.
     from: usize,
+    /// Encrypted, and not written yet.
+    said: Vec<u8>,
     writing: bool,
     closing: bool,
     failed: bool,
@@ -24,8 +26,15 @@ pub(crate) struct Inbound {
 
 impl Inbound {
     pub(crate) fn new(session: Session) -> Self {
-        let plain = Vec::new();
-        Self { session, plain, from: 0, writing: false, closing: false, failed: false }
+        Self {
+            session,
+            plain: Vec::new(),
+            from: 0,
+            said: Vec::new(),
+            writing: false,
+            closing: false,
+            failed: false,
+        }
     }
 
     /// Takes as many bytes as the handshake needs; returns how many.
@@ -66,6 +75,11 @@ impl Inbound {
         }
     }
 
+    /// Encrypts a word for the peer; it goes out with the next answer.
+    pub(crate) fn say(&mut self, plain: &[u8]) {
+        self.session.send(plain, &mut self.said);
+    }
+
     /// Writes what the protocol has to say, if no write is under way. When
     /// the peer has closed, so does this side: true once that is said.
     pub(crate) fn answer(&mut self, handle: Handle, op: OpId, io: &mut dyn Io) -> bool {
@@ -75,7 +89,7 @@ impl Inbound {
         if self.closing {
             return true;
         }
-        let mut wire = Vec::new();
+        let mut wire = std::mem::take(&mut self.said);
         if self.session.is_peer_closed() {
             self.session.close(&mut wire);
             self.closing = true;

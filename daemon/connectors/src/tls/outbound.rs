@@ -44,6 +44,11 @@ impl Outbound {
         Ok(())
     }
 
+    /// What came with the last [`Outbound::receive`], decrypted.
+    pub(crate) fn plain(&self) -> &[u8] {
+        &self.scratch
+    }
+
     /// Writes what the protocol has to say.
     pub(crate) fn answer(&mut self, handle: Handle, owner: u32, io: &mut dyn Io) {
         let Some(session) = self.session.as_mut().filter(|_| !self.writing) else { return };

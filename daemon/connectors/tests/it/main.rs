@@ -6,6 +6,7 @@ mod datagrams;
 mod file_read;
 mod file_tail;
 mod file_write;
+mod line_acks;
 mod rig;
 mod speed;
 mod tcp;

@@ -25,13 +25,19 @@ pub fn listen(addr: SocketAddr) -> Listen {
 }
 
 fn source(addr: SocketAddr, connections_max: u32) -> SourcePlan {
-    source_plan(SourceKind::Tcp { listen: listen(addr), connections_max, tls: None })
+    source_plan(SourceKind::Tcp { listen: listen(addr), connections_max, tls: None, acks: false })
 }
 
 fn sink(address: &str) -> SinkPlan {
     let retry = RetryPlan::new(1_000, 20_000);
     let address = spanned(address.to_owned());
-    sink_plan(SinkKind::Tcp { address, connect_timeout_us: 1_000_000, retry, tls: None })
+    sink_plan(SinkKind::Tcp {
+        address,
+        connect_timeout_us: 1_000_000,
+        retry,
+        tls: None,
+        ack_timeout_us: None,
+    })
 }
 
 /// Resets the connection instead of closing it.

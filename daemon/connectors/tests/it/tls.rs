@@ -20,7 +20,12 @@ use crate::tcp::{free_address, listen};
 const NAME: &str = "127.0.0.1";
 
 fn source(addr: SocketAddr, tls: ServerTls) -> SourcePlan {
-    source_plan(SourceKind::Tcp { listen: listen(addr), connections_max: 16, tls: Some(tls) })
+    source_plan(SourceKind::Tcp {
+        listen: listen(addr),
+        connections_max: 16,
+        tls: Some(tls),
+        acks: false,
+    })
 }
 
 fn sink(addr: SocketAddr, tls: ClientTls) -> SinkPlan {
@@ -29,6 +34,7 @@ fn sink(addr: SocketAddr, tls: ClientTls) -> SinkPlan {
         connect_timeout_us: 5_000_000,
         retry: RetryPlan::new(1_000, 20_000),
         tls: Some(tls),
+        ack_timeout_us: None,
     })
 }
 
