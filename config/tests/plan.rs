@@ -57,7 +57,7 @@ fn a_source_with_only_its_required_keys_has_the_documented_defaults() {
     let listen = Listen { text: s("[::1]:5140"), addr: "[::1]:5140".parse().unwrap() };
     assert_eq!(
         source("type = \"tcp\"\nlisten = \"[::1]:5140\"").kind,
-        SourceKind::Tcp { listen: listen.clone(), connections_max: 1024, tls: None }
+        SourceKind::Tcp { listen: listen.clone(), connections_max: 1024, tls: None, acks: false }
     );
     let udp = source("type = \"udp\"\nlisten = \"[::1]:5140\"");
     assert_eq!(udp.kind, SourceKind::Udp { listen, receive_buffer_bytes: None, gro: true });
@@ -195,7 +195,15 @@ fn map_route_and_lua_are_read_whole() {
     let OperatorKind::Lua(lua) = lua else { panic!("lua") };
     let code = "return function(m) return m end -- ${HOME}";
     assert_eq!(lua.source, LuaSource::Inline(s(code)), "code is not expanded");
-    assert_eq!(lua.limits, LuaLimits { time_us: 5_000, memory_bytes: 64 << 20, kills: 3 });
+    assert_eq!(
+        lua.limits,
+        LuaLimits {
+            time_us: 5_000,
+            memory_bytes: 64 << 20,
+            kills: 3,
+            when_quarantined: WhenQuarantined::DeadLetters,
+        }
+    );
     assert_eq!(lua.config.get("a").map(|v| &v.value), Some(&Value::Integer(1)));
 }
 
@@ -227,6 +235,7 @@ fn sinks_have_the_documented_defaults() {
         connect_timeout_us: 5_000_000,
         retry: retry.clone(),
         tls: None,
+        ack_timeout_us: None,
     };
     assert_eq!(sink("type = \"tcp\"\naddress = \"h:1\"").kind, expected);
     let unix = SinkKind::Unix { path: s("s"), mode: UnixMode::Stream, retry };

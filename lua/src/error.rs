@@ -8,6 +8,8 @@ use std::fmt;
 pub struct CompileError {
     /// What is wrong, without a place.
     pub message: String,
+    /// The chunk that it is in, where that is known: the script or a module.
+    pub chunk: Option<String>,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1; the beginning of the line when nothing
@@ -17,7 +19,7 @@ pub struct CompileError {
 
 impl CompileError {
     pub(crate) fn new(message: impl Into<String>, line: usize, column: usize) -> Self {
-        Self { message: message.into(), line, column }
+        Self { message: message.into(), chunk: None, line, column }
     }
 }
 
@@ -29,8 +31,12 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
-/// Takes `chunk:LINE: message` apart.
+/// Takes `chunk:LINE: message` apart: the line and the message.
 pub(crate) fn split(text: &str) -> Option<(usize, &str)> {
+    split_whole(text).map(|(_, line, message)| (line, message))
+}
+
+fn split_whole(text: &str) -> Option<(&str, usize, &str)> {
     let mut from = 0;
     loop {
         let colon = from + text.get(from..)?.find(':')? + 1;
@@ -39,7 +45,8 @@ pub(crate) fn split(text: &str) -> Option<(usize, &str)> {
         if digits > 0
             && let Some(message) = after.strip_prefix(": ")
         {
-            return Some((text[colon..colon + digits].parse().ok()?, message));
+            let line = text[colon..colon + digits].parse().ok()?;
+            return Some((&text[..colon - 1], line, message));
         }
         from = colon;
     }
@@ -47,8 +54,10 @@ pub(crate) fn split(text: &str) -> Option<(usize, &str)> {
 
 /// The error that LuaJIT's message tells of.
 pub(crate) fn place_of(text: &str) -> CompileError {
-    match split(text) {
-        Some((line, message)) => CompileError::new(message, line, 1),
+    match split_whole(text) {
+        Some((chunk, line, message)) => {
+            CompileError { chunk: Some(chunk.to_owned()), ..CompileError::new(message, line, 1) }
+        }
         None => CompileError::new(text, 1, 1),
     }
 }

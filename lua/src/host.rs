@@ -111,8 +111,7 @@ impl Host {
 
     fn prepare(lua: Lua, env: Pinned, limits: Limits) -> mlua::Result<Self> {
         let address = LightUserData(env.0.as_ptr().cast::<c_void>());
-        let state = raw_state(&lua, address)?;
-        let set_value: Function = lua.named_registry_value(SET_VALUE)?;
+        let (state, [set_value, set_nested]) = raw_state(&lua, address)?;
         lua.load("jit.opt.start('maxtrace=4000', 'maxmcode=4096')").set_name("=setup").exec()?;
         if !crate::self_test() {
             // Hooks fire in interpreted code always.
@@ -129,13 +128,16 @@ impl Host {
             address,
             &calls,
             set_value,
+            set_nested,
             null,
         ))?;
+        let lists: Table = prelude.get("list_meta")?;
+        env.with(|env| env.set_lists(lists.to_pointer()));
         let strings: Table = lua
             .load(include_str!("strings.lua"))
             .set_name("=strings")
             .call((ffi_library, calls))?;
-        let sandbox = load_sandbox(&lua, strings)?;
+        let sandbox = load_sandbox(&lua, strings, prelude.get("list")?)?;
         let watch = Watch::new(state, limits.time);
         let memory_bytes = limits.memory_bytes.max(lua.used_memory() + (1 << 20));
         lua.set_memory_limit(memory_bytes)?;
@@ -169,6 +171,12 @@ impl Host {
 
     pub(crate) fn prelude(&self) -> &Table {
         &self.prelude
+    }
+
+    /// What scripts have besides the cursor.
+    pub(crate) fn script_part(&self) -> mlua::Result<Table> {
+        let inner: Table = self.prelude.get("inner")?;
+        self.lua.load(include_str!("script.lua")).set_name("=script").call((inner, Value::NULL))
     }
 
     pub(crate) fn lua(&self) -> &Lua {
@@ -216,33 +224,43 @@ impl Host {
         }
     }
 
-    /// Makes the loop over slabs that calls `process`, and takes a function to
-    /// be called by [`Host::timer`].
-    pub(crate) fn install(
+    /// Makes the loop over slabs that calls an expression's function.
+    pub(crate) fn install_loop(
         &mut self,
         kind: &str,
         process: Function,
-        state: Option<(&Value, &Table)>,
-        timer: Option<Function>,
     ) -> Result<(), CompileError> {
-        let made = self.prelude.get::<Function>("loop").and_then(|make| {
-            let run: Function =
-                make.call((kind, process, state.map(|s| s.0), state.map(|s| s.1)))?;
-            let run = self.refer(run)?;
-            let timer = timer.map(|timer| self.refer(timer)).transpose()?;
-            Ok((run, timer.unwrap_or(ffi::LUA_NOREF)))
-        });
-        let (run, timer) = made.map_err(|error| internal(&error))?;
-        let old =
-            [std::mem::replace(&mut self.run, run), std::mem::replace(&mut self.timer, timer)];
-        for old in old {
-            // SAFETY: the reference is ours, and releasing it raises no error.
-            unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, old) };
-        }
-        Ok(())
+        let run = self.prelude.get::<Function>("loop").and_then(|make| make.call((kind, process)));
+        self.install(&run.map_err(|error| internal(&error))?, None, || Ok(()))
     }
 
-    fn refer(&self, function: Function) -> mlua::Result<c_int> {
+    /// Takes the functions to be called per slab and by the timer, once
+    /// `adopt` has succeeded.
+    pub(crate) fn install(
+        &mut self,
+        run: &Function,
+        timer: Option<&Function>,
+        adopt: impl FnOnce() -> mlua::Result<()>,
+    ) -> Result<(), CompileError> {
+        let run = self.refer(run).map_err(|error| internal(&error))?;
+        let timer = timer.map(|timer| self.refer(timer)).transpose();
+        let done = timer.and_then(|timer| adopt().map(|()| timer));
+        let (drop, result) = match done {
+            Ok(timer) => {
+                let timer = timer.unwrap_or(ffi::LUA_NOREF);
+                let old = std::mem::replace(&mut self.timer, timer);
+                ([std::mem::replace(&mut self.run, run), old], Ok(()))
+            }
+            Err(error) => ([run, ffi::LUA_NOREF], Err(internal(&error))),
+        };
+        for reference in drop {
+            // SAFETY: the reference is ours, and releasing it raises no error.
+            unsafe { ffi::luaL_unref(self.state, ffi::LUA_REGISTRYINDEX, reference) };
+        }
+        result
+    }
+
+    fn refer(&self, function: &Function) -> mlua::Result<c_int> {
         let mut reference = ffi::LUA_NOREF;
         // SAFETY: takes the one argument from the stack.
         unsafe {
@@ -325,23 +343,34 @@ impl Host {
         });
     }
 
-    /// Calls the timer's function; what it emits goes to `slab`.
-    pub(crate) fn timer(&mut self, slab: &mut Slab, cx: &mut Context<'_>) -> Call {
+    /// Calls the timer's function for each partition with a state; what it
+    /// emits goes to `slab`. What a partition emitted before it failed is taken
+    /// back, and the next one has its turn. Why the last one failed.
+    pub(crate) fn timer(
+        &mut self,
+        partitions: u16,
+        slab: &mut Slab,
+        cx: &mut Context<'_>,
+    ) -> Option<String> {
         if self.timer == ffi::LUA_NOREF {
-            return Call::Done;
+            return None;
         }
         self.begin(slab, cx);
-        let done = self.call(self.timer);
-        if done != Call::Done {
-            self.with_env(|env| env.restore(0));
+        let (mut why, mut stopped) = (None, 0);
+        while let Call::Failed(reason) = self.call(self.timer) {
+            let (at, _) = self.with_env(|env| env.progress());
+            self.with_env(|env| env.restore(at));
+            let text = format!("on_timer: {}", self.detail);
+            cx.refuse.failed(&text);
+            why = Some(text);
+            stopped += u32::from(reason == Reason::Limit);
+            if at >= usize::from(partitions) || stopped >= self.kills {
+                break;
+            }
+            self.with_env(|env| env.reach(at + 1, 0));
         }
         self.with_env(Env::end);
-        done
-    }
-
-    /// Why the last call failed.
-    pub(crate) fn detail(&self) -> &str {
-        &self.detail
+        why
     }
 
     fn begin(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
@@ -397,26 +426,29 @@ impl Host {
     }
 }
 
-const SET_VALUE: &str = "ringmain_set_value";
-
-/// The address of the state, with room on its stack; leaves `set_value` in the
-/// registry.
-fn raw_state(lua: &Lua, env: LightUserData) -> mlua::Result<*mut ffi::lua_State> {
+/// The address of the state, with room on its stack, and the functions that
+/// write what is more than a scalar.
+fn raw_state(lua: &Lua, env: LightUserData) -> mlua::Result<(*mut ffi::lua_State, [Function; 2])> {
     let mut main = std::ptr::null_mut();
-    // SAFETY: in protected mode, with room for what is pushed.
-    let set_value: Function = unsafe {
-        lua.exec_raw(env, |state| {
-            ffi::luaL_checkstack(state, 16, std::ptr::null());
-            main = state;
-            ffi::lua_pushcclosure(state, crate::tree::set_value, 1);
-        })?
+    let mut make = |function: ffi::lua_CFunction| -> mlua::Result<Function> {
+        // SAFETY: in protected mode, with room for what is pushed.
+        unsafe {
+            lua.exec_raw(env, |state| {
+                ffi::luaL_checkstack(state, 16, std::ptr::null());
+                main = state;
+                ffi::lua_pushcclosure(state, function, 1);
+            })
+        }
     };
-    lua.set_named_registry_value(SET_VALUE, set_value)?;
-    Ok(main)
+    let functions = [make(crate::tree::set_value)?, make(crate::tree::set_nested)?];
+    Ok((main, functions))
 }
 
-fn load_sandbox(lua: &Lua, strings: Table) -> mlua::Result<Table> {
+fn load_sandbox(lua: &Lua, strings: Table, list: Function) -> mlua::Result<Table> {
     let limits = lua.create_table()?;
+    let utf8: Table = lua.load(include_str!("utf8.lua")).set_name("=utf8").call(())?;
+    limits.set("utf8", utf8)?;
+    limits.set("list", list)?;
     limits.set("strings", strings)?;
     limits.set("rep_bytes", sandbox::REP_BYTES_MAX)?;
     limits.set("null", Value::NULL)?;
@@ -451,7 +483,7 @@ unsafe fn describe(state: *mut ffi::lua_State, detail: &mut String) {
 }
 
 /// A failure that no user's code causes.
-fn internal(error: &mlua::Error) -> CompileError {
+pub(crate) fn internal(error: &mlua::Error) -> CompileError {
     CompileError::new(format!("the Lua state cannot be made: {error}"), 1, 1)
 }
 

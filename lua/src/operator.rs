@@ -99,7 +99,7 @@ fn operator(
     ports: Vec<String>,
 ) -> Result<Box<LuaOperator>, CompileError> {
     let process = code.function(&host)?;
-    host.install(kind, process, None, None)?;
+    host.install_loop(kind, process)?;
     let places = Places { name: name.to_owned(), parts: code.parts.clone() };
     Ok(Box::new(LuaOperator { host, ports, places }))
 }

@@ -9,7 +9,7 @@
 -- All numbers are below 2^31 (SLAB_BYTES_MAX is 2^28), so they are declared
 -- signed: LuaJIT keeps them in integer registers. A slot's tag is read with
 -- the reserved bytes behind it, which are zero.
-local ffi, env_pointer, calls, set_value, null = ...
+local ffi, env_pointer, calls, set_value, set_nested, null = ...
 
 ffi.cdef [[
 typedef struct {
@@ -19,7 +19,8 @@ typedef struct {
 typedef struct {
   int32_t len;
   uint16_t version, slots;
-  int32_t flags, key_hash;
+  int32_t flags;
+  uint32_t key_hash;
   int64_t ts;
   rm_slot s[65];
 } rm_row;
@@ -29,6 +30,7 @@ typedef struct {
   rm_row *row;
   double pos, now;
   int32_t first, kept, rows, call;
+  uint32_t hash;
 } rm_desc;
 ]]
 
@@ -50,6 +52,7 @@ local C_parse = call_of("parse", "double (*)(const void *, int32_t)")
 local cast, new, istype, copy_string = ffi.cast, ffi.new, ffi.istype, ffi.string
 local type, error, pcall, rawequal, setmetatable = type, error, pcall, rawequal, setmetatable
 local tonumber, tostring, next, select, concat = tonumber, tostring, next, select, table.concat
+local unpack, insert, get_meta = unpack, table.insert, debug.getmetatable
 local row_p = ffi.typeof("rm_row *")
 local slot_p = ffi.typeof("const rm_slot *")
 local bytes_p = ffi.typeof("const uint8_t *")
@@ -78,41 +81,45 @@ local CODES = {
   "a value is nested too deep",
   "a table is either a list (1 to n without gaps) or a map with text keys",
   "no such port",
+  "a list has the places 1 to n + 1, a map has text keys",
+  "the nested value is no longer part of the message",
 }
 
 ---------------------------------------------------------------- nested values
 -- A proxy of a list or a map is an empty table; what it stands for is kept
 -- aside, where its holder cannot reach it. It is good for its message only:
--- pos and call name the message.
+-- pos and call name the message. It stands for a place in it: `up` is the value
+-- that it was read from and `key` its name there; of a field, `key` is its slot,
+-- or its name beyond the slots.
 local NODES = setmetatable({}, { __mode = "k" })
 local NODE = { __metatable = false }
+-- Counts assignments inside of nested values: each builds the row anew.
+local WRITES = 0
 
-local function node_of(row, s)
+-- What `list` and copies of lists carry, so that an empty one stays a list.
+local LIST_META = { __metatable = false }
+
+local function base_of(row) return tonumber(cast("intptr_t", row) - cast("intptr_t", D.data)) end
+
+local function node_of(row, s, up, key)
   local proxy = setmetatable({}, NODE)
   NODES[proxy] = {
-    base = tonumber(cast("intptr_t", row) - cast("intptr_t", D.data)),
-    off = s.off, len = s.len, tag = s.tag, pos = D.pos, call = D.call,
+    base = base_of(row), off = s.off, len = s.len, tag = s.tag, pos = D.pos, call = D.call,
+    up = up, key = key, writes = WRITES,
   }
   return proxy
 end
 
-local function value_of(row, s)
+local function value_of(row, s, up, key)
   local t = s.tag
   if t == STR or t == BYTES then return copy_string(cast(bytes_p, row) + s.off, s.len)
   elseif t == INT then return tonumber(s.i)
   elseif t == FLOAT then return s.f
   elseif t == BOOL then return s.i ~= 0
   elseif t == NUMBER then return C_parse(cast(bytes_p, row) + s.off, s.len)
-  elseif t == LIST or t == MAP then return node_of(row, s)
+  elseif t == LIST or t == MAP then return node_of(row, s, up, key)
   end
   return nil
-end
-
-local function node(proxy, level)
-  local n = NODES[proxy]
-  if n.pos ~= D.pos or n.call ~= D.call then error("a nested value is valid only during the call for its message", level) end
-  local row = cast(row_p, D.data + n.base)
-  return n, row, cast(slot_p, cast(bytes_p, row) + n.off)
 end
 
 -- Of two entries with one name the last counts, as in every JSON reader.
@@ -125,17 +132,58 @@ local function find(row, nodes, count, name)
   end
 end
 
+local function rest_of(row)
+  if row.slots > SLOTS_MAX and row.s[SLOTS_MAX].tag == MAP then return row.s[SLOTS_MAX] end
+end
+
+local function nodes_of(row, s) return cast(slot_p, cast(bytes_p, row) + s.off) end
+
+local function place(k, len) return type(k) == "number" and k >= 1 and k <= len and k % 1 == 0 end
+
+-- Finds the place of a proxy in the row as it is now. False where there is no
+-- list and no map any more.
+local function locate(n)
+  local row, s = D.row
+  local up, key = n.up, n.key
+  if up == nil then
+    if type(key) == "number" then
+      if key < row.slots then s = row.s[key] end
+    else
+      local rest = rest_of(row)
+      if rest ~= nil then s = find(row, nodes_of(row, rest), rest.len, key) end
+    end
+  elseif locate(up) then
+    local nodes = nodes_of(row, up)
+    if up.tag == MAP then
+      if type(key) == "string" then s = find(row, nodes, up.len, key) end
+    elseif place(key, up.len) then s = nodes[key - 1]
+    end
+  end
+  n.writes = WRITES
+  if s == nil or (s.tag ~= LIST and s.tag ~= MAP) then return false end
+  n.base, n.off, n.len, n.tag = base_of(row), s.off, s.len, s.tag
+  return true
+end
+
+-- What is not there any more is read as it was.
+local function node(proxy, level)
+  local n = NODES[proxy]
+  if n.pos ~= D.pos or n.call ~= D.call then error("a nested value is valid only during the call for its message", level) end
+  if n.writes ~= WRITES then locate(n) end
+  local row = cast(row_p, D.data + n.base)
+  return n, row, nodes_of(row, n)
+end
+
 function NODE.__index(proxy, k)
   local n, row, nodes = node(proxy, 3)
   if n.tag == LIST then
-    if type(k) ~= "number" or k < 1 or k > n.len or k % 1 ~= 0 then return nil end
-    return value_of(row, nodes[k - 1])
+    if not place(k, n.len) then return nil end
+    return value_of(row, nodes[k - 1], n, k)
   end
   if type(k) ~= "string" then return nil end
   local s = find(row, nodes, n.len, k)
-  if s ~= nil then return value_of(row, s) end
+  if s ~= nil then return value_of(row, s, n, k) end
 end
-function NODE.__newindex() error("a nested value is assigned whole: msg.field = { ... }", 2) end
 function NODE.__len(proxy) return node(proxy, 3).len end
 
 local function node_step(proxy, i)
@@ -151,9 +199,10 @@ function NODE.__pairs(proxy)
     local n, row, nodes = node(proxy, 2)
     if at >= n.len then return nil end
     at = at + 1
-    if n.tag == LIST then return at, value_of(row, nodes[at - 1]) end
+    if n.tag == LIST then return at, value_of(row, nodes[at - 1], n, at) end
     local key = nodes[2 * at - 2]
-    return copy_string(cast(bytes_p, row) + key.off, key.len), value_of(row, nodes[2 * at - 1])
+    local name = copy_string(cast(bytes_p, row) + key.off, key.len)
+    return name, value_of(row, nodes[2 * at - 1], n, name)
   end
 end
 
@@ -161,8 +210,9 @@ end
 -- to keep, and in maps where the copy is to be written back.
 local detach
 local function detach_node(row, s, nulls)
-  local nodes, t = cast(slot_p, cast(bytes_p, row) + s.off), {}
+  local nodes, t = nodes_of(row, s), {}
   if s.tag == LIST then
+    setmetatable(t, LIST_META)
     for i = 1, s.len do
       local v = detach(row, nodes[i - 1], true)
       t[i] = v
@@ -199,7 +249,7 @@ local function storable(v, depth)
       local s = storable(e, depth + 1)
       if s ~= e then
         if t == v then
-          t = {}
+          t = get_meta(v) == LIST_META and setmetatable({}, LIST_META) or {}
           for k2, e2 in next, v do t[k2] = e2 end
         end
         t[k] = s
@@ -213,14 +263,14 @@ end
 local msg, fields
 local METHODS = {}
 
-local function rest_of(row)
-  if row.slots > SLOTS_MAX and row.s[SLOTS_MAX].tag == MAP then return row.s[SLOTS_MAX] end
-end
-local function get_rest(row, k)
+local function slot_of_rest(row, k)
   local rest = rest_of(row)
   if rest == nil then return nil end
-  local s = find(row, cast(slot_p, cast(bytes_p, row) + rest.off), rest.len, k)
-  if s ~= nil then return value_of(row, s) end
+  return find(row, nodes_of(row, rest), rest.len, k)
+end
+local function get_rest(row, k)
+  local s = slot_of_rest(row, k)
+  if s ~= nil then return value_of(row, s, nil, k) end
 end
 
 -- Which names the schema knows may change; what is cached for the others is
@@ -250,7 +300,7 @@ local function get_slow(k)
   if type(k) ~= "string" then return nil end
   local id = FIELD[k] or ask(k)
   local row = D.row
-  if id < row.slots then return value_of(row, row.s[id]) end
+  if id < row.slots then return value_of(row, row.s[id], nil, id) end
   if id == REST then return get_rest(row, k) end
   return nil
 end
@@ -271,7 +321,7 @@ local function field_get(_, k)
   elseif t == BOOL then return s.i ~= 0
   elseif t <= NULL then return nil
   end
-  return value_of(row, s)
+  return value_of(row, s, nil, id)
 end
 
 -- What `msg` knows besides the fields. The methods win over fields of their
@@ -307,7 +357,7 @@ local function msg_get(_, k)
   elseif t == BOOL then return s.i ~= 0
   elseif t <= NULL then return nil
   end
-  return value_of(row, s)
+  return value_of(row, s, nil, id)
 end
 
 ---------------------------------------------------------------- writing
@@ -358,6 +408,35 @@ local function set(_, k, v)
   if code ~= 0 then error(CODES[code], 2) end
 end
 
+-- The row is built anew with the one value changed; all others stay what they
+-- are, digit by digit.
+function NODE.__newindex(proxy, k, v)
+  local n = node(proxy, 3)
+  if not locate(n) then error(CODES[9], 2) end
+  if type(v) == "table" then
+    if rawequal(v, msg) or rawequal(v, fields) then error(CODES[4], 2) end
+    v = storable(v, 1)
+  elseif type(v) == "cdata" then
+    local number = istype(int64, v) and tonumber(v)
+    if not number or number <= -2^53 or number >= 2^53 then error(CODES[4], 2) end
+    v = number
+  end
+  -- From the field down to the value.
+  local path, root = { k }, n
+  while root.up ~= nil do
+    insert(path, 1, root.key)
+    root = root.up
+  end
+  local slot = root.key
+  if type(slot) == "string" then
+    insert(path, 1, slot)
+    slot = SLOTS_MAX
+  end
+  local code = set_nested(slot, v, unpack(path))
+  WRITES = WRITES + 1
+  if code ~= 0 then error(CODES[code], 2) end
+end
+
 ---------------------------------------------------------------- methods
 local parts = require("string.buffer").new(4096)
 -- Only what has a text of its own: a metamethod would run in the middle of the
@@ -394,6 +473,13 @@ function METHODS.put(_, k, ...)
 end
 
 function METHODS.get(_, k) return field_get(nil, k) end
+-- Also true of null, which is read as nil.
+function METHODS.has(_, k)
+  if type(k) ~= "string" then return false end
+  local row, id = D.row, FIELD[k] or ask(k)
+  if id < row.slots then return row.s[id].tag ~= 0 end
+  return id == REST and slot_of_rest(row, k) ~= nil
+end
 function METHODS.ts_int64() return D.row.ts end
 
 function METHODS.fields()
@@ -405,15 +491,18 @@ function METHODS.fields()
     while at < last do
       at = at + 1
       local s = row.s[at]
-      if s.tag > NULL and NAMES[at] then return NAMES[at], value_of(row, s) end
+      if s.tag > NULL and NAMES[at] then return NAMES[at], value_of(row, s, nil, at) end
     end
     local rest = rest_of(row)
     if rest == nil then return nil end
-    local nodes = cast(slot_p, cast(bytes_p, row) + rest.off)
+    local nodes = nodes_of(row, rest)
     while rest_at < rest.len - 1 do
       rest_at = rest_at + 1
       local key, s = nodes[2 * rest_at], nodes[2 * rest_at + 1]
-      if s.tag > NULL then return copy_string(cast(bytes_p, row) + key.off, key.len), value_of(row, s) end
+      if s.tag > NULL then
+        local name = copy_string(cast(bytes_p, row) + key.off, key.len)
+        return name, value_of(row, s, nil, name)
+      end
     end
   end
 end
@@ -450,13 +539,13 @@ local M = { msg = msg, fields = fields }
 -- pos = row number * 2^26 + rows kept before it: one store, so that wherever a
 -- limit strikes, Rust knows which row was being processed and which are kept.
 local LOOP = [[
-local D, msg, process, pcall, cast, row_p, rawequal, replace, C_route, state, ctx = ...
+local D, fields, process, pcall, cast, row_p, C_route = ...
 return function()
   local kept, rows = D.kept, D.rows
   for i = D.first, rows - 1 do
     D.pos = i * 67108864 + kept
     D.row = cast(row_p, D.data + D.index[-i])
-    local ok, r = pcall(process, msg, state, ctx)
+    local ok, r = pcall(process, fields)
     if not ok then return true, r end
     KEEP
   end
@@ -473,15 +562,6 @@ local KINDS = {
       local code = C_route(D, r - 1)
       if code ~= 0 then return true, "the slab of a port cannot grow" end
     end]],
-  script = [[
-    if r then
-      if rawequal(r, msg) then ]] .. KEEP .. [[
-      else
-        local ok, why = pcall(replace, r)
-        if not ok then return true, why end
-        ]] .. KEEP .. [[
-      end
-    end]],
 }
 
 local function replace(r)
@@ -490,70 +570,22 @@ local function replace(r)
   if code ~= 0 then error(CODES[code], 0) end
 end
 
-function M.loop(kind, process, state, ctx)
+function M.loop(kind, process)
   local source = LOOP:gsub("KEEP", function() return KINDS[kind] end, 1)
-  return loadstring(source, "=loop")(
-    D, kind == "script" and msg or fields, process, pcall, cast, row_p, rawequal, replace, C_route, state, ctx)
-end
-
----------------------------------------------------------------- for scripts
-function M.context(config, log, ports)
-  local ctx = { config = config }
-  function ctx.now() return D.now end
-  function ctx.log(...)
-    local n = select("#", ...)
-    local texts = { ... }
-    for i = 1, n do texts[i] = tostring(texts[i]) end
-    log(concat(texts, " "))
-  end
-  function ctx.emit(t, port)
-    local number = 0
-    if port ~= nil then
-      number = ports[port]
-      if number == nil then error(CODES[7], 2) end
-    end
-    if type(t) ~= "table" then error("ctx.emit takes a table", 2) end
-    if rawequal(t, msg) then t = METHODS.copy() end
-    local code = set_value(-3, "", storable(t, 1), number)
-    if code ~= 0 then error(CODES[code], 2) end
-  end
-  return ctx
-end
-
--- What a script's chunk returns, in the full form.
-function M.module(chunk)
-  local module = chunk()
-  if type(module) == "function" then module = { process = module } end
-  if type(module) ~= "table" or type(module.process) ~= "function" then
-    error("a script returns a function, or a table with a function `process`", 0)
-  end
-  return {
-    process = module.process, init = module.init, migrate = module.migrate,
-    on_timer = module.on_timer, timer = module.timer, version = module.version,
-  }
-end
-
--- The state that a version of a script begins with: that of the version before
--- it, if there is one.
-function M.state(module, ctx, old)
-  if old == nil then
-    if module.init then return module.init(ctx) end
-    return {}
-  end
-  if module.migrate then return module.migrate(old.state, old.version) end
-  return old.state
-end
-
-function M.timer(module, state, ctx)
-  if type(module.on_timer) ~= "function" then return nil end
-  local on_timer = module.on_timer
-  return function()
-    local ok, why = pcall(on_timer, state, ctx)
-    return not ok, why
-  end
+  return loadstring(source, "=loop")(D, fields, process, pcall, cast, row_p, C_route)
 end
 
 ---------------------------------------------------------------- for operators made of expressions
+M.list_meta = LIST_META
+-- Makes a list of a table, so that it is one even when it is empty.
+function M.list(t)
+  if t == nil then t = {} end
+  local meta = type(t) == "table" and get_meta(t)
+  if meta == LIST_META then return t end
+  if meta ~= nil then error("list takes a table without a metatable, or nothing", 2) end
+  return setmetatable(t, LIST_META)
+end
+
 M.set = set
 function M.rename(from, to)
   local a, b = slot_to_write(from), slot_to_write(to)
@@ -582,4 +614,11 @@ function M.refresh(names)
   end
 end
 function M.keys(names) KEYS = names end
+
+-- For script.lua.
+M.inner = {
+  D = D, E = E, ffi = ffi, call_of = call_of, row_p = row_p, KEEP = KEEP, CODES = CODES,
+  C_route = C_route, msg = msg, replace = replace, storable = storable, set_value = set_value,
+  copy = METHODS.copy,
+}
 return M

@@ -1,8 +1,8 @@
 -- Hardens what all code of a state shares, and builds the environment of an
 -- operator: a whitelist. Runs once per state, after the prelude.
 --
--- Absent on purpose: io, os beyond the clock, debug, package, require, load
--- and its kin, coroutine, getfenv and setfenv, raw access, newproxy (its
+-- Absent on purpose: io, os beyond the clock, debug, package, load and its kin
+-- (the `require` of scripts is script.lua's, and finds what Rust hands it), coroutine, getfenv and setfenv, raw access, newproxy (its
 -- finalisers run where no hook can stop them), string.dump.
 local limits = ...
 local string_meta = getmetatable("")
@@ -34,14 +34,16 @@ for name, f in next, limits.strings do own_string[name] = f end
 -- nothing but the whitelist, and it is not the table that a user may change.
 string_meta.__index = own_string
 
+local own = { string = own_string, utf8 = limits.utf8 }
+
 local S = {}
 function S.env()
   local env = pick(_G, limits.base)
   for name, members in next, limits.libraries do
-    env[name] = pick(name == "string" and own_string or _G[name], members)
+    env[name] = pick(own[name] or _G[name], members)
   end
   env._VERSION = _VERSION
-  env.null = limits.null
+  env.null, env.list = limits.null, limits.list
   env.setmetatable = function(t, meta)
     if type(t) ~= "table" then error("setmetatable: table expected", 2) end
     return raw_setmetatable(t, meta)

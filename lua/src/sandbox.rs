@@ -7,8 +7,8 @@ pub(crate) const BASE: &[&str] = &[
     "type", "unpack",
 ];
 
-/// Functions that sandbox.lua makes itself.
-const OWN: &[&str] = &["setmetatable", "getmetatable", "xpcall"];
+/// Functions of our own.
+const OWN: &[&str] = &["setmetatable", "getmetatable", "xpcall", "list"];
 
 /// Libraries and what they have.
 pub(crate) const LIBRARIES: &[(&str, &[&str])] = &[
@@ -35,6 +35,7 @@ pub(crate) const LIBRARIES: &[(&str, &[&str])] = &[
             "tobit", "tohex",
         ],
     ),
+    ("utf8", &["char", "charpattern", "codepoint", "codes", "len", "offset"]),
     ("os", &["time", "clock", "date", "difftime"]),
 ];
 

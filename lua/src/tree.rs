@@ -5,9 +5,10 @@ use std::ffi::c_int;
 use std::sync::Arc;
 
 use mlua::ffi;
-use ringmain_base::limits::{DEPTH_MAX, SLOTS_MAX};
+use ringmain_base::limits::{DEPTH_MAX, FIELD_NAME_BYTES_MAX, SLOTS_MAX};
 use ringmain_slab::{
-    BARE, REST_SLOT, RowBuilder, RowRef, Scalar, Schema, Scratch, Slab, TreeBuilder, ValueRef,
+    BARE, ListRef, MapRef, REST_SLOT, RowBuilder, RowRef, Scalar, Schema, Scratch, Slab,
+    TreeBuilder, ValueRef,
 };
 
 use crate::env::{Env, Keep, code};
@@ -46,7 +47,7 @@ unsafe fn store(state: *mut ffi::lua_State) -> i32 {
         let env: *mut Env = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast();
         (&mut *env, ffi::lua_tointeger(state, 1), text(state, 2))
     };
-    let value = LuaValue { state, at: 3 };
+    let value = LuaValue { state, at: 3, lists: env.lists() };
     if slot == -3 {
         // SAFETY: as in `set_value`.
         let port = unsafe { ffi::lua_tointeger(state, 4) };
@@ -67,6 +68,148 @@ unsafe fn store(state: *mut ffi::lua_State) -> i32 {
         },
     };
     env.end_edit(at, done)
+}
+
+/// `set_nested(slot, value, key, ...)` returns a code. The keys lead from the
+/// field's value to the place that gets the value.
+///
+/// # Safety
+/// As for [`set_value`].
+pub(crate) unsafe extern "C-unwind" fn set_nested(state: *mut ffi::lua_State) -> c_int {
+    // SAFETY: as in `set_value`.
+    unsafe {
+        let room = ffi::lua_checkstack(state, STACK_SLOTS);
+        let code = if room == 0 { code::DEPTH } else { store_nested(state) };
+        ffi::lua_pushinteger(state, code as ffi::lua_Integer);
+    }
+    1
+}
+
+unsafe fn store_nested(state: *mut ffi::lua_State) -> i32 {
+    // SAFETY: as in `set_value`.
+    let (env, slot, top) = unsafe {
+        let env: *mut Env = ffi::lua_touserdata(state, ffi::lua_upvalueindex(1)).cast();
+        (&mut *env, ffi::lua_tointeger(state, 1), ffi::lua_gettop(state))
+    };
+    let value = LuaValue { state, at: 2, lists: env.lists() };
+    let path = Path { key: LuaValue { at: 3, ..value }, last: top };
+    let Some(at) = env.begin_edit() else { return code::NO_MESSAGE };
+    let done = env.rebuild(at, |slab, row, scratch| {
+        copy(slab, row, scratch, 0, |field, builder| {
+            if i64::from(field) != slot as i64 {
+                return Ok(false);
+            }
+            let mut tree = builder.tree(field);
+            change(&mut tree, row.get(field), path, value)?;
+            tree.finish();
+            Ok(true)
+        })
+    });
+    env.end_edit(at, done)
+}
+
+/// Keys on the stack, from the next one to the last.
+#[derive(Clone, Copy)]
+struct Path {
+    key: LuaValue,
+    last: c_int,
+}
+
+impl Path {
+    /// The way behind the key; `None` when it is the last.
+    fn rest(self) -> Option<Self> {
+        let next = LuaValue { at: self.key.at + 1, ..self.key };
+        (next.at <= self.last).then_some(Self { key: next, ..self })
+    }
+}
+
+/// Copies a list or a map with another value at the end of the path. nil
+/// removes an entry of a map and the last of a list, and leaves null elsewhere.
+fn change(
+    tree: &mut TreeBuilder<'_, '_>,
+    old: ValueRef<'_>,
+    path: Path,
+    new: LuaValue,
+) -> Result<(), i32> {
+    match old {
+        ValueRef::List(list) => change_list(tree, list, path, new),
+        ValueRef::Map(map) => change_map(tree, map, path, new),
+        _ => Err(code::GONE),
+    }
+}
+
+fn change_list(
+    tree: &mut TreeBuilder<'_, '_>,
+    list: ListRef<'_>,
+    path: Path,
+    new: LuaValue,
+) -> Result<(), i32> {
+    let place = path.key.as_place().filter(|at| *at <= list.len() + 1).ok_or(code::PLACE)?;
+    open(tree.list())?;
+    for (at, value) in list.iter().enumerate() {
+        match path.rest() {
+            _ if at + 1 != place => copy_value(tree, value)?,
+            Some(rest) => change(tree, value, rest, new)?,
+            None if !new.is_nil() => new.add_to(tree)?,
+            None if place < list.len() => tree.scalar(Scalar::Null),
+            None => {}
+        }
+    }
+    if place > list.len() {
+        if path.rest().is_some() {
+            return Err(code::GONE);
+        }
+        if !new.is_nil() {
+            new.add_to(tree)?;
+        }
+    }
+    tree.close();
+    Ok(())
+}
+
+fn change_map(
+    tree: &mut TreeBuilder<'_, '_>,
+    map: MapRef<'_>,
+    path: Path,
+    new: LuaValue,
+) -> Result<(), i32> {
+    let name = path.key.as_name().filter(|n| n.len() <= FIELD_NAME_BYTES_MAX);
+    let name = name.ok_or(code::PLACE)?;
+    // Of equal names the last one counts; the others go.
+    let place = map.iter().enumerate().filter(|(_, (key, _))| *key == name).last();
+    let place = place.map(|(at, _)| at);
+    open(tree.map())?;
+    for (at, (key, value)) in map.iter().enumerate() {
+        if key == name && Some(at) != place {
+            continue;
+        }
+        match path.rest() {
+            _ if Some(at) != place => {
+                tree.key(key);
+                copy_value(tree, value)?;
+            }
+            Some(rest) => {
+                tree.key(key);
+                change(tree, value, rest, new)?;
+            }
+            None if new.is_nil() => {}
+            None => {
+                tree.key(key);
+                new.add_to(tree)?;
+            }
+        }
+    }
+    if place.is_none() {
+        if path.rest().is_some() {
+            return Err(code::GONE);
+        }
+        if !new.is_nil() {
+            tree.key(name);
+            new.add_to(tree)?;
+        }
+    }
+    tree.close();
+    Ok(())
 }
 
 fn field(env: &mut Env, at: usize, slot: u16, value: LuaValue) -> Result<(), i32> {

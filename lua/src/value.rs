@@ -1,6 +1,6 @@
 //! Values on a Lua stack, read without raising an error.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 use mlua::ffi;
 use ringmain_slab::{Scalar, TreeBuilder};
@@ -16,12 +16,34 @@ pub(crate) const SORTED_MAX: usize = 32;
 pub(crate) struct LuaValue {
     pub(crate) state: *mut ffi::lua_State,
     pub(crate) at: c_int,
+    /// The metatable that marks a list.
+    pub(crate) lists: *const c_void,
 }
 
 impl LuaValue {
     fn kind(self) -> c_int {
         // SAFETY: `at` is a place of the stack.
         unsafe { ffi::lua_type(self.state, self.at) }
+    }
+
+    /// The text of a place in a map.
+    pub(crate) fn as_name(self) -> Option<&'static str> {
+        if self.kind() != ffi::LUA_TSTRING {
+            return None;
+        }
+        // SAFETY: the string is on the stack while this is used.
+        str::from_utf8(unsafe { text(self.state, self.at) }).ok()
+    }
+
+    /// The place in a list, from 1.
+    pub(crate) fn as_place(self) -> Option<usize> {
+        if self.kind() != ffi::LUA_TNUMBER {
+            return None;
+        }
+        // SAFETY: `at` is a place of the stack.
+        let number = unsafe { ffi::lua_tonumber(self.state, self.at) };
+        let place = number as usize;
+        (place >= 1 && place as f64 == number).then_some(place)
     }
 
     pub(crate) fn is_nil(self) -> bool {
@@ -85,7 +107,8 @@ impl LuaValue {
         Ok(())
     }
 
-    /// The length, if the table is a list; an empty one is a map.
+    /// The length, if the table is a list; an empty one is a map, unless it is
+    /// marked.
     fn list_len(self) -> Result<Option<usize>, i32> {
         let (mut entries, mut numbers) = (0usize, 0usize);
         self.each(|key, _| {
@@ -93,7 +116,7 @@ impl LuaValue {
             numbers += usize::from(key.kind() == ffi::LUA_TNUMBER);
             Ok(())
         })?;
-        if numbers == 0 {
+        if numbers == 0 && !self.is_marked() {
             return Ok(None);
         }
         // SAFETY: `at` is a table.
@@ -110,6 +133,19 @@ impl LuaValue {
             }
         });
         if numbers == entries && entries == len && whole { Ok(Some(len)) } else { Err(code::TABLE) }
+    }
+
+    /// Whether the table carries the mark of a list.
+    fn is_marked(self) -> bool {
+        // SAFETY: `at` is a table; room on the stack as in `add_to`.
+        unsafe {
+            if ffi::lua_getmetatable(self.state, self.at) == 0 {
+                return false;
+            }
+            let marked = ffi::lua_topointer(self.state, -1) == self.lists;
+            ffi::lua_settop(self.state, -2);
+            marked
+        }
     }
 
     /// The entries of a table whose keys are text, in the order of the keys:
@@ -184,7 +220,7 @@ impl LuaValue {
             ffi::lua_pushnil(self.state);
             while ffi::lua_next(self.state, self.at) != 0 {
                 let value = self.above();
-                let seen = see(Self { state: self.state, at: value.at - 1 }, value);
+                let seen = see(Self { at: value.at - 1, ..self }, value);
                 ffi::lua_settop(self.state, top + 1);
                 if seen.is_err() {
                     ffi::lua_settop(self.state, top);
@@ -198,7 +234,7 @@ impl LuaValue {
     /// The value on top of the stack.
     fn above(self) -> Self {
         // SAFETY: reads the height of the stack.
-        Self { state: self.state, at: unsafe { ffi::lua_gettop(self.state) } }
+        Self { at: unsafe { ffi::lua_gettop(self.state) }, ..self }
     }
 }
 

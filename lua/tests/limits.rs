@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Outcome, run, slab_of};
+use common::{Outcome, code, run, slab_of};
 use ringmain_base::Reason;
 use ringmain_lua::{Limits, Script, ScriptOptions, script, self_test};
 use ringmain_ops::Operator;
@@ -142,7 +142,7 @@ fn another_operator_of_the_thread_is_not_disturbed() {
     assert_eq!((good.counters().kills, bad.counters().kills), (0, LIMITS.kills.into()));
     assert!(good.trouble().is_none());
     assert!(bad.trouble().unwrap().contains("in quarantine after 3 stops"));
-    bad.reload("return function(msg) return msg end", "x.lua").unwrap();
+    bad.reload(&code("return function(msg) return msg end", "x.lua")).unwrap();
     let out = run(&mut *bad, &mut slab_of(&schema, &[&[("n", Int(9))]]), &schema);
     assert_eq!((out.rows, bad.trouble()), (vec!["n=9".to_owned()], None));
 }

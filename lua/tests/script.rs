@@ -5,7 +5,7 @@ mod common;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use common::{Fields, Outcome, budget, push, run, slab, slab_of};
+use common::{Fields, Outcome, budget, code, push, run, slab, slab_of};
 use ringmain_base::{Now, Reason};
 use ringmain_lua::{Config, Script, ScriptOptions, script};
 use ringmain_ops::{Context, Operator};
@@ -180,8 +180,6 @@ fn nested_values_are_assigned_whole() {
             "n=1 doc={doc} copy={doc} a={{b:[1,2,{{c:\"x\"}}],d:{{}},e:null,f:{{x:0.5}}}} l=[10,\"zwei\"]"
         )
     );
-    let out = with_nested("msg.doc.x = 1 return msg");
-    assert!(out.dead[0].2.contains("test.lua:2: a nested value is assigned whole"), "{out:?}");
 }
 
 #[test]
@@ -476,7 +474,7 @@ fn emitted_messages_stand_where_they_were_emitted() {
         &mut slab_of(&schema, &[&[("n", Int(1))]]),
         &schema,
     );
-    assert_eq!(out.dead[0].2, "test.lua:1: no such port");
+    assert_eq!(out.dead[0].2, "test.lua:1: no such port: none");
 }
 
 #[test]
@@ -525,16 +523,16 @@ fn a_new_version_takes_the_state_over_and_a_bad_one_changes_nothing() {
         run(operator, &mut slab_of(&schema, &[&[("n", Int(0))]]), &schema).rows.remove(0)
     };
     assert_eq!((next(&mut operator), next(&mut operator)), ("n=1".into(), "n=2".into()));
-    let error = operator.reload("local M = {}\nfunction M.process(", "v.lua").unwrap_err();
+    let error = operator.reload(&code("local M = {}\nfunction M.process(", "v.lua")).unwrap_err();
     assert_eq!((error.line, error.message.contains("near '<eof>'")), (2, true), "{error:?}");
     let bad =
         "local M = {}\nfunction M.migrate() error('nope') end\nfunction M.process() end return M";
-    let error = operator.reload(bad, "v.lua").unwrap_err();
+    let error = operator.reload(&code(bad, "v.lua")).unwrap_err();
     assert_eq!((error.line, error.message.as_str()), (2, "nope"));
     assert_eq!(next(&mut operator), "n=3");
-    operator.reload(v2, "v.lua").unwrap();
+    operator.reload(&code(v2, "v.lua")).unwrap();
     assert_eq!(next(&mut operator), "n=301 from=1");
-    operator.reload(v1, "v.lua").unwrap_or_else(|error| panic!("{error}"));
+    operator.reload(&code(v1, "v.lua")).unwrap_or_else(|error| panic!("{error}"));
 }
 
 #[test]
@@ -608,7 +606,7 @@ fn a_thousand_versions_count_every_message_once_in_flat_memory() {
             assert!(row.contains(&format!("count={n}")), "{row}");
             assert!(row.contains(&format!("version={}", n - 1)), "{row}");
         }
-        operator.reload(&version(n), "v.lua").unwrap();
+        operator.reload(&code(&version(n), "v.lua")).unwrap();
         if n == 200 {
             flat = operator.memory_bytes();
         }

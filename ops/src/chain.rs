@@ -18,7 +18,7 @@ use ringmain_base::{Now, Reason};
 use ringmain_metrics::Cells;
 use ringmain_slab::{Budget, RowRef, Slab};
 
-use crate::{Context, Operator, Refuse};
+use crate::{Code, CodeVersion, Context, Operator, Refuse};
 
 /// Who reads an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,25 @@ pub trait Outside {
 
     /// Takes note of a row that `component` refused. The chain has counted it.
     fn refuse(&mut self, component: usize, row: RowRef<'_>, reason: Reason, detail: &str);
+
+    /// Takes note of a failure of `component` that belongs to no message. The
+    /// chain has counted it.
+    fn failed(&mut self, component: usize, detail: &str) {
+        let _ = (component, detail);
+    }
+
+    /// An operator takes no more batches: none may come in until its code has
+    /// been replaced, see [`Chain::is_blocked`].
+    fn block(&mut self) {}
+}
+
+/// What is wrong with an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Messages pass, but it does not do all that it should.
+    Failing(String),
+    /// It takes nothing.
+    Failed(String),
 }
 
 /// An operator and its place.
@@ -94,7 +113,8 @@ impl Chain {
             assert_eq!(node.outputs.len(), ports + 1, "readers for each port");
             Place { node, ports: (0..ports).map(|_| Slab::new(slab_bytes, budget)).collect() }
         };
-        Self { places: nodes.into_iter().map(place).collect(), cells, spares, ending: None }
+        let places = nodes.into_iter().map(place).collect();
+        Self { places, cells, spares, ending: None }
     }
 
     /// Runs the rows of `slab` through all that `targets` lead to. The slab is
@@ -173,8 +193,26 @@ impl Chain {
     ///
     /// # Errors
     /// Why not; the operator goes on as it was.
-    pub fn reload(&mut self, at: usize, code: &str, chunk: &str) -> Result<(), String> {
-        self.places[at].node.operator.reload(code, chunk)
+    pub fn reload(&mut self, at: usize, code: &Code) -> Result<(), String> {
+        self.places[at].node.operator.reload(code)
+    }
+
+    /// The version of one operator's code.
+    #[must_use]
+    pub fn code_version(&self, at: usize) -> Option<CodeVersion> {
+        self.places[at].node.operator.code_version()
+    }
+
+    /// Versions of the operators' code, by operator.
+    pub fn code_versions(&self) -> impl Iterator<Item = (usize, CodeVersion)> {
+        let versions = self.places.iter().map(|place| place.node.operator.code_version());
+        versions.enumerate().filter_map(|(at, version)| Some((at, version?)))
+    }
+
+    /// Whether an operator takes no more batches, so that nothing may come in.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.places.iter().any(|place| place.node.operator.blocks())
     }
 
     /// Operator `at`.
@@ -189,8 +227,12 @@ impl Chain {
     }
 
     /// What is wrong with each operator, by component; nothing is `None`.
-    pub fn troubles(&self) -> impl Iterator<Item = (usize, Option<String>)> {
-        self.places.iter().map(|place| (place.node.component, place.node.operator.trouble()))
+    pub fn troubles(&self) -> impl Iterator<Item = (usize, Option<Trouble>)> {
+        self.places.iter().map(|place| {
+            let operator = &place.node.operator;
+            let failing = || operator.failing().map(Trouble::Failing);
+            (place.node.component, operator.trouble().map(Trouble::Failed).or_else(failing))
+        })
     }
 
     /// When the next timer is due, on the monotonic clock in microseconds.
@@ -271,6 +313,9 @@ impl Chain {
             cells.late.set(tally.late);
             cells.held.set(tally.held);
         }
+        if place.node.operator.blocks() {
+            outside.block();
+        }
         let rows_out = (slab.len() + place.ports.iter().map(Slab::len).sum::<usize>()) as u64;
         // What an operator makes up itself counts as come in, so that the
         // counts balance.
@@ -308,6 +353,11 @@ impl Refuse for RefuseAs<'_> {
         self.dead += 1;
         self.cells.refuse(reason);
         self.outside.refuse(self.component, row, reason, detail);
+    }
+
+    fn failed(&mut self, detail: &str) {
+        self.cells.errors.add(1);
+        self.outside.failed(self.component, detail);
     }
 }
 

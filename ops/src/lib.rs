@@ -18,6 +18,8 @@
 pub mod chain;
 pub mod native;
 
+use std::sync::Arc;
+
 use ringmain_base::{Now, Reason};
 use ringmain_slab::{RowRef, Slab};
 
@@ -26,6 +28,42 @@ pub trait Refuse {
     /// Takes note of a row that the component could not process; `detail` says
     /// why in a sentence.
     fn refuse(&mut self, row: RowRef<'_>, reason: Reason, detail: &str);
+
+    /// Takes note of a failure that belongs to no message, such as a timer's.
+    fn failed(&mut self, detail: &str) {
+        let _ = detail;
+    }
+}
+
+/// The code that an operator is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Code {
+    /// The script.
+    pub text: Arc<str>,
+    /// What messages call it.
+    pub chunk: Arc<str>,
+    /// What it requires, each once.
+    pub modules: Arc<[Module]>,
+}
+
+/// A part of a script that it requires by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// The name that it is required by.
+    pub name: Arc<str>,
+    /// What messages call it.
+    pub chunk: Arc<str>,
+    /// The text.
+    pub text: Arc<str>,
+}
+
+/// Which version of its code an operator runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CodeVersion {
+    /// A hash of the code and of all that it requires.
+    pub hash: u64,
+    /// What the code itself calls its version.
+    pub version: Option<String>,
 }
 
 /// What an operator may use besides the slab that it is given.
@@ -103,9 +141,14 @@ pub trait Operator {
     ///
     /// # Errors
     /// Why not; the operator goes on as it was.
-    fn reload(&mut self, code: &str, chunk: &str) -> Result<(), String> {
-        let _ = code;
-        Err(format!("{chunk}: this operator is not made of a script"))
+    fn reload(&mut self, code: &Code) -> Result<(), String> {
+        Err(format!("{}: this operator is not made of a script", code.chunk))
+    }
+
+    /// Which version of its code it runs; `None` when it has none that could
+    /// be replaced.
+    fn code_version(&self) -> Option<CodeVersion> {
+        None
     }
 
     /// What it keeps, in numbers; `None` for an operator that keeps nothing.
@@ -116,6 +159,18 @@ pub trait Operator {
     /// Why it refuses everything, if it does; people are told.
     fn trouble(&self) -> Option<String> {
         None
+    }
+
+    /// Why it does not do all that it should, though messages pass; people are
+    /// told.
+    fn failing(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether it must be given no more batches for now: then its flow admits
+    /// no input.
+    fn blocks(&self) -> bool {
+        false
     }
 
     /// When `on_timer` wants to be called, on the monotonic clock in

@@ -180,7 +180,6 @@ with_each_driver! {
 fn scripts_reach_neither_files_nor_processes_nor_the_host() {
     let names = [
         "io",
-        "require",
         "package",
         "debug",
         "ffi",

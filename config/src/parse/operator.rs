@@ -1,12 +1,13 @@
 //! `[operators.NAME]`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::input::check_name;
 use super::{Ports, component};
 use crate::diagnostics::{Diagnostic, did_you_mean};
 use crate::plan::{
     Input, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
+    WhenQuarantined,
 };
 use crate::schema::{self, OPERATORS};
 use crate::section::{Context, Section};
@@ -41,7 +42,7 @@ pub(super) fn operator(
         (Some(kind), _) if !kind.ports().is_empty() => {
             Ports::More(kind.ports().into_iter().map(str::to_owned).collect())
         }
-        (None, "route" | "throttle") => Ports::Unknown,
+        (None, "route" | "throttle" | "lua") => Ports::Unknown,
         _ => Ports::One,
     };
     (kind.map(|kind| OperatorPlan { name: name.clone(), inputs, kind }), ports)
@@ -157,6 +158,9 @@ fn route(cx: &mut Context<'_>, section: &Section<'_>) -> Option<RoutePlan> {
     Some(RoutePlan { routes: routes?, default })
 }
 
+const WHEN_QUARANTINED: &[(&str, WhenQuarantined)] =
+    &[("dead_letters", WhenQuarantined::DeadLetters), ("block", WhenQuarantined::Block)];
+
 fn lua(cx: &mut Context<'_>, section: &Section<'_>, base_dir: &Path) -> Option<LuaPlan> {
     let source = lua_source(cx, section, base_dir);
     let limits = lua_limits(cx, section);
@@ -164,7 +168,39 @@ fn lua(cx: &mut Context<'_>, section: &Section<'_>, base_dir: &Path) -> Option<L
         Some((table, _)) => Some(expand_table(cx, table)),
         None => (!section.has("config")).then(Table::default),
     };
-    Some(LuaPlan { source: source?, limits: limits?, config: config? })
+    let ports = lua_ports(cx, section);
+    let folders = folders(base_dir, source.as_ref());
+    Some(LuaPlan { source: source?, limits: limits?, config: config?, ports: ports?, folders })
+}
+
+fn lua_ports(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Vec<Spanned<String>>> {
+    let ports = section.texts(cx, "ports")?;
+    for (at, port) in ports.iter().enumerate() {
+        check_name(cx, "a port", port);
+        if let Some(first) = ports[..at].iter().find(|known| known.value == port.value) {
+            let message = format!("{} has the port '{port}' twice", section.what);
+            let twice = Diagnostic::error(port.span, message);
+            cx.push(twice.note(first.span, "it is here first").help("remove one of them"));
+        }
+    }
+    Some(ports)
+}
+
+/// Where modules are looked for: beside the script, then where scripts are.
+fn folders(base_dir: &Path, source: Option<&LuaSource>) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = Vec::new();
+    let own = match source {
+        Some(LuaSource::Script(path)) => path.value.parent(),
+        _ => Some(base_dir),
+    };
+    let up = base_dir.parent().map(|parent| parent.join("lua"));
+    let places = [own.map(Path::to_owned), Some(base_dir.join("lua")), up];
+    for place in places.into_iter().flatten() {
+        if !folders.contains(&place) {
+            folders.push(place);
+        }
+    }
+    folders
 }
 
 fn lua_source(cx: &mut Context<'_>, section: &Section<'_>, base_dir: &Path) -> Option<LuaSource> {
@@ -228,7 +264,13 @@ fn lua_limits(cx: &mut Context<'_>, section: &Section<'_>) -> Option<LuaLimits> 
     let limits = Section::open(cx, table, &schema::LIMITS, &what, span, None);
     let (time_us, memory_bytes) = (limits.time(cx, "time"), limits.size(cx, "memory"));
     let kills = limits.int(cx, "kills").and_then(|n| u32::try_from(n).ok());
-    Some(LuaLimits { time_us: time_us?, memory_bytes: memory_bytes?, kills: kills? })
+    let when_quarantined = limits.one_of(cx, "when_quarantined", WHEN_QUARANTINED);
+    Some(LuaLimits {
+        time_us: time_us?,
+        memory_bytes: memory_bytes?,
+        kills: kills?,
+        when_quarantined: when_quarantined?.value,
+    })
 }
 
 /// The table with every environment reference replaced; what cannot be is

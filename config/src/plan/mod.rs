@@ -22,7 +22,8 @@ pub use daemon::{
 };
 pub use mqtt::{MqttClient, MqttSink, MqttSource, MqttTopic, MqttVersion, MqttWill, Qos};
 pub use operator::{
-    Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan,
+    Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan,
+    RoutePlan, WhenQuarantined,
 };
 pub use operator_keyed::{
     ChangePlan, ClockPlan, HysteresisPlan, KeyedPlan, LimitPlan, OverPlan, QualityPlan, SamplePlan,

@@ -110,6 +110,10 @@ pub struct LuaPlan {
     pub limits: LuaLimits,
     /// `config`: what the script reads as `ctx.config`.
     pub config: Table,
+    /// `ports`: outputs besides the default one.
+    pub ports: Vec<Spanned<String>>,
+    /// Where `require` looks for modules, in this order.
+    pub folders: Vec<PathBuf>,
 }
 
 /// Where the code of a Lua operator stands.
@@ -130,6 +134,18 @@ pub struct LuaLimits {
     pub memory_bytes: u64,
     /// Kills within 60 s before the operator is quarantined.
     pub kills: u32,
+    /// What becomes of its input then.
+    pub when_quarantined: WhenQuarantined,
+}
+
+/// What becomes of the input of an operator in quarantine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenQuarantined {
+    /// Every message is a dead letter.
+    #[default]
+    DeadLetters,
+    /// The flow takes nothing in until a new version of the script is loaded.
+    Block,
 }
 
 impl OperatorKind {
@@ -156,6 +172,7 @@ impl OperatorKind {
         match self {
             Self::Route(route) => route.ports().collect(),
             Self::Throttle(plan) if plan.has_port() => vec!["over"],
+            Self::Lua(lua) => lua.ports.iter().map(|port| port.as_str()).collect(),
             _ => Vec::new(),
         }
     }

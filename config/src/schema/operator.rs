@@ -64,7 +64,9 @@ pub(crate) static ROUTE: Schema = Schema {
 pub(crate) static LUA: Schema = Schema {
     title: "a lua operator",
     header: "type = \"lua\"",
-    about: "A Lua script that returns a function. Give either `source` or `script`.",
+    about: "A Lua script that returns a function, or a table with a function `process`. Give \
+            either `source` or `script`. `require \"name\"` loads `name.lua` from the script's \
+            folder, `lua/` beside the flow, or `../lua/`.",
     parents: &[&COMMON],
     keys: &[
         opt("source", Text, "script", "The code itself. `${NAME}` in it is left alone."),
@@ -74,8 +76,20 @@ pub(crate) static LUA: Schema = Schema {
             "source",
             "A file: looked for beside the flow, in `lua/` beside it, in `../lua/`.",
         ),
+        opt(
+            "ports",
+            Texts,
+            "none",
+            "Outputs besides the default one, read as `name.port`: for `ctx.emit(table, \"port\")` \
+             and `return msg, \"port\"`.",
+        ),
         opt("limits", Other("a table"), "defaults", "Time and memory that it may use."),
-        opt("config", Other("a table"), "empty", "What the script reads as `ctx.config`."),
+        opt(
+            "config",
+            Other("a table"),
+            "empty",
+            "What the script reads as `ctx.config`. A duration or a size stays the text that it is.",
+        ),
     ],
 };
 
@@ -88,6 +102,13 @@ pub(crate) static LIMITS: Schema = Schema {
         def("time", Time(1_000, 60_000_000), "100ms", "Per slab of messages and per timer."),
         def("memory", Size(1 << 20, 1 << 40), "64MiB", "Per operator and shard."),
         def("kills", Int(1, 1_000_000), "3", "Kills within 60 s before it is quarantined."),
+        def(
+            "when_quarantined",
+            OneOf(&["dead_letters", "block"]),
+            "dead_letters",
+            "What becomes of its input then: every message is a dead letter, or the flow takes \
+             nothing in. A new version of the script ends it.",
+        ),
     ],
 };
 

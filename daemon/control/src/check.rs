@@ -7,7 +7,7 @@ use ringmain_config::{
     CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, SourceFile, Span, Spanned, load_with,
 };
 use ringmain_runtime::cores;
-use ringmain_shard::{OperatorError, compile, memory_bytes};
+use ringmain_shard::{OperatorError, Setting, compile, memory_bytes};
 use ringmain_slab::SharedSchema;
 
 /// A plan that may be run.
@@ -51,9 +51,9 @@ pub(crate) fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
             found.push(Diagnostic::error(key.span, message));
         }
     }
-    let key = flow.flow_key();
+    let setting = Setting::of(flow);
     for operator in &flow.operators {
-        if let Err(error) = compile(operator, &key, &schema) {
+        if let Err(error) = compile(operator, &setting, &schema) {
             let name = operator.name.as_str();
             let message = format!("operator '{name}': {}", error.message);
             let span = place(&error, found);

@@ -30,6 +30,12 @@ impl Live {
         Self { terminal, next, last: Vec::new(), lines: 0, health: Vec::new() }
     }
 
+    /// Reports what has become of the components' health; to be called once
+    /// more when all has ended.
+    pub(crate) fn end(&mut self, flows: &[Flow]) {
+        self.report_health(flows);
+    }
+
     /// Prints if it is time to; reports at once when a connector's health has
     /// changed.
     pub(crate) fn tick(&mut self, flows: &[Flow], now_us: u64) {

@@ -113,10 +113,10 @@ fn carry(
     clock: SystemClock,
     view: &View,
 ) -> Result<Outcome, RunError> {
+    let scripts = Scripts::watch(&prepared.plan.flows);
     let mut running = start(prepared, store, options.io, clock)?;
     running.show(prepared, view);
     let _supervisor = supervise(&running)?;
-    let scripts = Scripts::watch(&prepared.plan.flows);
     let every = Duration::from_micros(prepared.plan.daemon.checkpoint_every_us);
     let mut watch = Watch::new(&mut running, store, scripts, every);
     let drained = watch.until_end(signals);
@@ -176,6 +176,7 @@ impl<'a> Watch<'a> {
     fn until_end(&mut self, signals: &mut Signals) -> Result<bool, RunError> {
         loop {
             if self.running.is_ended() {
+                self.live.end(&self.running.flows);
                 return Ok(true);
             }
             self.running.check_threads()?;

@@ -1,81 +1,104 @@
 //! Scripts that change while their operators run.
 //!
-//! A change is noticed through the folder that holds the script (editors
-//! replace files by renaming), waits until the file has been quiet for a
-//! moment (editors write in pieces), and counts only if the text is another
-//! one. It is compiled here first: what does not compile never reaches a
-//! shard.
+//! A change is noticed through the folders that hold scripts and what they
+//! require (editors replace files by renaming), waits until the files have been
+//! quiet for a moment (editors write in pieces), and counts only if a text is
+//! another one. It is compiled here first, with all that it requires: what does
+//! not compile never reaches a shard, and every shard gets the same texts.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use ringmain_config::{FlowKey, FlowPlan, LuaSource, OperatorKind, OperatorPlan};
-use ringmain_shard::compile;
-use ringmain_slab::SharedSchema;
+use ringmain_config::{FlowPlan, LuaPlan, LuaSource, OperatorKind, OperatorPlan, Spanned};
+use ringmain_shard::{CodeVersion, Looked, Setting, load_script};
 
 use crate::start::Flow;
 
 /// How long a file must be quiet.
 const QUIET: Duration = Duration::from_millis(50);
 
+/// How long the shards may take to say what became of a version, before nobody
+/// waits for it any more.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// Notices that wait; one is enough to look at everything.
 const NOTICES: usize = 64;
+
+/// What the name of a file that may be required ends with.
+const EXTENSION: &str = "lua";
 
 struct Script {
     flow: usize,
     operator: usize,
-    plan: OperatorPlan,
-    key: FlowKey,
-    path: PathBuf,
-    /// The text that was loaded or refused last.
-    text: String,
+    name: Spanned<String>,
+    plan: LuaPlan,
+    setting: Setting,
+    /// Its own file; none when the code is in the flow's.
+    path: Option<PathBuf>,
+    /// The files that decide what is loaded, with the texts that were loaded or
+    /// refused last.
+    looked: Vec<Looked>,
 }
 
 /// Watches the scripts of all flows.
 pub(crate) struct Scripts {
     scripts: Vec<Script>,
     notices: Receiver<()>,
-    /// Kept: dropping it ends the watch.
-    _watcher: Option<RecommendedWatcher>,
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
     changed: Option<Instant>,
+    /// Answers of shards that are expected, and until when.
+    expected: Option<(usize, Instant)>,
 }
 
 impl Scripts {
-    /// Begins to watch. Where that cannot be, SIGHUP still reloads.
+    /// Begins to watch. Where that cannot be, SIGHUP still reloads. To be called
+    /// before the shards read the scripts, so that no change falls in between.
     pub(crate) fn watch(flows: &[FlowPlan]) -> Self {
         let scripts: Vec<_> = flows.iter().enumerate().flat_map(|(at, f)| of_flow(at, f)).collect();
         let (send, notices) = sync_channel(NOTICES);
-        let folders: BTreeSet<_> = scripts.iter().map(|script| folder(&script.path)).collect();
-        let watcher = if folders.is_empty() {
+        let watcher = if scripts.iter().all(|script| script.looked.is_empty()) {
             None
         } else {
-            // Other files of the folder may change all the time.
+            // Other files of the folders may change all the time.
+            let own: BTreeSet<PathBuf> = scripts.iter().filter_map(|s| s.path.clone()).collect();
             let names: BTreeSet<_> =
-                scripts.iter().filter_map(|s| s.path.file_name().map(OsString::from)).collect();
+                own.iter().filter_map(|path| path.file_name().map(ToOwned::to_owned)).collect();
             let on_event = move |event: notify::Result<notify::Event>| {
-                let ours = |path: &PathBuf| path.file_name().is_some_and(|n| names.contains(n));
+                let ours = |path: &PathBuf| {
+                    path.extension().is_some_and(|e| e == EXTENSION)
+                        || path.file_name().is_some_and(|n| names.contains(n))
+                };
                 if event.is_ok_and(|e| !e.kind.is_access() && e.paths.iter().any(ours)) {
                     // A full channel has a notice already.
                     let _ = send.try_send(());
                 }
             };
-            let watcher = notify::recommended_watcher(on_event).and_then(|mut watcher| {
-                folders
-                    .iter()
-                    .try_for_each(|folder| watcher.watch(folder, RecursiveMode::NonRecursive))?;
-                Ok(watcher)
-            });
-            watcher
-                .map_err(|error| {
-                    tracing::warn!("scripts are not watched ({error}): reload them with SIGHUP");
-                })
-                .ok()
+            notify::recommended_watcher(on_event).map_err(|error| not_watched(&error)).ok()
         };
-        Self { scripts, notices, _watcher: watcher, changed: None }
+        let (watched, changed, expected) = (BTreeSet::new(), None, None);
+        let mut all = Self { scripts, notices, watcher, watched, changed, expected };
+        all.watch_folders();
+        all
+    }
+
+    /// Watches the folders of all files that were looked at, as far as they are
+    /// there.
+    fn watch_folders(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let files = self.scripts.iter().flat_map(|script| &script.looked);
+        let folders: BTreeSet<_> = files.map(|(path, _)| folder(path)).collect();
+        for folder in folders {
+            if !self.watched.contains(&folder) && folder.is_dir() {
+                match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                    Ok(()) => drop(self.watched.insert(folder)),
+                    Err(error) => not_watched(&error),
+                }
+            }
+        }
     }
 
     /// Looks whether scripts have changed, and passes new versions on. True
@@ -84,7 +107,11 @@ impl Scripts {
         while self.notices.try_recv().is_ok() {
             self.changed = Some(Instant::now());
         }
-        report(flows);
+        let answers = report(flows);
+        self.expected = self.expected.and_then(|(count, until)| {
+            let left = count.saturating_sub(answers);
+            (left > 0 && Instant::now() < until).then_some((left, until))
+        });
         if self.changed.is_some_and(|at| at.elapsed() >= QUIET) {
             self.changed = None;
             return self.reload(flows);
@@ -92,52 +119,71 @@ impl Scripts {
         false
     }
 
-    /// Whether a change waits for its moment of quiet.
+    /// Whether a change waits for its moment of quiet, or for the shards.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.changed.is_some()
+        self.changed.is_some() || self.expected.is_some()
     }
 
     /// Loads what is not what it was. True when there was anything.
     pub(crate) fn reload(&mut self, flows: &[Flow]) -> bool {
-        let mut any = false;
+        let mut answers = 0;
         for script in &mut self.scripts {
             // Gone for a moment while an editor replaces it, or for good: the
             // loaded version goes on either way.
-            let Ok(text) = std::fs::read_to_string(&script.path) else { continue };
-            if text == script.text {
+            let gone = script.path.as_ref().is_some_and(|path| !path.exists());
+            if gone || !is_changed(&script.looked) {
                 continue;
             }
-            script.text = text;
             let flow = &flows[script.flow];
-            let name = format!("{}.{}", flow.name, script.plan.name);
-            match compile(&script.plan, &script.key, &SharedSchema::new()) {
+            let (loaded, looked) = load_script(&script.name, &script.plan, &script.setting);
+            script.looked = looked;
+            match loaded {
                 Err(error) => {
                     let (line, message) = (error.line, error.message);
-                    let path = script.path.display();
-                    tracing::error!("{name}: {path}:{line}: {message}; the old version goes on");
+                    let own = || script.path.clone().unwrap_or_default();
+                    let path = error.file.unwrap_or_else(own);
+                    let why = format!("{}:{line}: {message}", path.display());
+                    let name = format!("{}.{}", flow.name, script.name);
+                    tracing::error!("{name}: {why}; the old version goes on");
+                    flow.control.refuse_script(script.operator, &why);
                 }
-                Ok(_) => {
-                    let chunk = script
-                        .path
-                        .file_name()
-                        .map_or_else(String::new, |file| file.to_string_lossy().into_owned());
-                    flow.control.replace_script(script.operator, &script.text, &chunk);
-                    any = true;
+                Ok(code) => {
+                    flow.control.replace_script(script.operator, code);
+                    answers += flow.parts;
                 }
             }
         }
-        any
+        self.watch_folders();
+        if answers > 0 {
+            let before = self.expected.map_or(0, |(count, _)| count);
+            self.expected = Some((before + answers, Instant::now() + ANSWER));
+        }
+        answers > 0
     }
 }
 
+fn not_watched(error: &notify::Error) {
+    tracing::warn!("scripts are not watched ({error}): reload them with SIGHUP");
+}
+
+fn is_changed(looked: &[Looked]) -> bool {
+    looked
+        .iter()
+        .any(|(path, text)| std::fs::read_to_string(path).ok().as_deref() != text.as_deref())
+}
+
 fn of_flow(at: usize, plan: &FlowPlan) -> Vec<Script> {
+    let setting = Setting::of(plan);
     let operators = plan.operators.iter().enumerate();
-    let script = |(operator, plan_of): (usize, &OperatorPlan)| {
-        let OperatorKind::Lua(lua) = &plan_of.kind else { return None };
-        let LuaSource::Script(path) = &lua.source else { return None };
-        let text = std::fs::read_to_string(&path.value).unwrap_or_default();
-        let (path, key) = (path.value.clone(), plan.flow_key());
-        Some(Script { flow: at, operator, plan: plan_of.clone(), key, path, text })
+    let script = |(operator, plan): (usize, &OperatorPlan)| {
+        let OperatorKind::Lua(lua) = &plan.kind else { return None };
+        let path = match &lua.source {
+            LuaSource::Script(path) => Some(path.value.clone()),
+            LuaSource::Inline(_) => None,
+        };
+        let (_, looked) = load_script(&plan.name, lua, &setting);
+        let (name, setting, plan) = (plan.name.clone(), setting.clone(), lua.clone());
+        Some(Script { flow: at, operator, name, plan, setting, path, looked })
     };
     operators.filter_map(script).collect()
 }
@@ -149,17 +195,22 @@ fn folder(path: &Path) -> PathBuf {
     }
 }
 
-fn report(flows: &[Flow]) {
+/// Tells people what the shards say; how many answers there were.
+fn report(flows: &[Flow]) -> usize {
+    let mut answers = 0;
     for flow in flows {
         for report in flow.control.take_reports() {
+            answers += 1;
             let components = &flow.control.components;
             let name = &components[flow.first_operator + report.operator];
             let (flow, shard, version) = (&flow.name, report.shard, report.version);
             match report.result {
                 Ok(()) => {
                     let swap_us = report.swap_us;
+                    let code = report.code.map(|code| describe(&code)).unwrap_or_default();
                     tracing::info!(
-                        "{flow}.{name}: version {version} on shard {shard}, swapped in {swap_us} us"
+                        "{flow}.{name}: version {version}{code} on shard {shard}, swapped in \
+                         {swap_us} us"
                     );
                 }
                 Err(error) => tracing::error!(
@@ -169,4 +220,11 @@ fn report(flows: &[Flow]) {
             }
         }
     }
+    answers
+}
+
+/// The hash of the text, and what the script calls itself.
+fn describe(code: &CodeVersion) -> String {
+    let own = code.version.as_ref().map(|own| format!(", calls itself {own}"));
+    format!(" ({:016x}{})", code.hash, own.unwrap_or_default())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ringmain_metrics::Snapshot;
+use ringmain_metrics::{NamedSnapshot, Snapshot};
 use serde::{Serialize, Serializer};
 
 /// One flow's totals.
@@ -17,6 +17,37 @@ pub struct Summary {
     pub components: Vec<(String, Totals)>,
     /// Edges, in the order of the graph.
     pub edges: Vec<EdgeTotals>,
+    /// Metrics that operators name themselves, by component.
+    #[serde(serialize_with = "metrics_as_map", skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<(String, Vec<MetricTotal>)>,
+}
+
+/// A metric that an operator names itself.
+#[derive(Clone, Debug)]
+pub struct MetricTotal {
+    /// Its name.
+    pub name: String,
+    /// What it came to.
+    pub value: MetricValue,
+}
+
+/// What a metric came to.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum MetricValue {
+    /// A counter or a gauge.
+    Number(f64),
+    /// A histogram.
+    Histogram {
+        /// Values that were observed.
+        count: u64,
+        /// Their sum.
+        sum: f64,
+        /// The least of them.
+        min: f64,
+        /// The greatest of them.
+        max: f64,
+    },
 }
 
 /// A component's totals, in messages and bytes.
@@ -36,6 +67,9 @@ pub struct Totals {
     pub bytes_in: u64,
     /// Bytes written to the outside.
     pub bytes_out: u64,
+    /// Failures that belong to no message, such as a timer's.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub errors: u64,
     /// Keys that an operator had to forget to make room.
     #[serde(skip_serializing_if = "is_zero")]
     pub evicted: u64,
@@ -78,6 +112,7 @@ impl Summary {
                 dead: c.dead,
                 bytes_in: c.bytes_in,
                 bytes_out: c.bytes_out,
+                errors: c.errors,
                 evicted: c.evicted,
                 late: c.late,
             };
@@ -88,7 +123,10 @@ impl Summary {
             to: e.to.clone(),
             backpressure_pct: percent(e.blocked_us, seconds),
         };
+        let metrics = snapshot.components.iter().filter(|c| !c.named.is_empty());
+        let metrics = metrics.map(|c| (c.name.clone(), c.named.iter().map(metric).collect()));
         Self {
+            metrics: metrics.collect(),
             flow: snapshot.flow.clone(),
             seconds,
             components: snapshot.components.iter().map(component).collect(),
@@ -117,6 +155,40 @@ impl Summary {
 
 fn as_map<S: Serializer>(list: &[(String, Totals)], to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(list.iter().map(|(name, totals)| (name, totals)))
+}
+
+fn metrics_as_map<S: Serializer>(
+    list: &[(String, Vec<MetricTotal>)],
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    struct Metrics<'a>(&'a [MetricTotal]);
+    impl Serialize for Metrics<'_> {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.collect_map(self.0.iter().map(|metric| (&metric.name, &metric.value)))
+        }
+    }
+    to.collect_map(list.iter().map(|(name, metrics)| (name, Metrics(metrics))))
+}
+
+fn metric(metric: &NamedSnapshot) -> MetricTotal {
+    let value = match &metric.histogram {
+        None => MetricValue::Number(metric.value),
+        Some(h) => MetricValue::Histogram { count: h.count, sum: h.sum, min: h.min, max: h.max },
+    };
+    MetricTotal { name: metric.name.clone(), value }
+}
+
+impl fmt::Display for MetricValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(value) => value.fmt(f),
+            Self::Histogram { count, .. } if *count == 0 => f.write_str("nothing observed"),
+            Self::Histogram { count, sum, min, max } => {
+                let mean = sum / *count as f64;
+                write!(f, "{count} observed, mean {mean:.3}, min {min}, max {max}")
+            }
+        }
+    }
 }
 
 fn percent(blocked_us: u64, seconds: f64) -> f64 {
@@ -149,6 +221,9 @@ impl fmt::Display for Summary {
             )?;
         }
         for (name, t) in &self.components {
+            if t.errors > 0 {
+                writeln!(f, "  {name}: {} failures of its timer", grouped(t.errors))?;
+            }
             if t.evicted > 0 {
                 let evicted = grouped(t.evicted);
                 writeln!(f, "  {name}: {evicted} keys forgotten to make room; see max_keys")?;
@@ -156,6 +231,11 @@ impl fmt::Display for Summary {
             if t.late > 0 {
                 let late = grouped(t.late);
                 writeln!(f, "  {name}: {late} messages came too late for their window")?;
+            }
+        }
+        for (component, metrics) in &self.metrics {
+            for metric in metrics {
+                writeln!(f, "  {component}.{}: {}", metric.name, metric.value)?;
             }
         }
         for edge in self.edges.iter().filter(|edge| self.is_cause(edge)) {
@@ -202,7 +282,13 @@ mod tests {
             edge("route.high", "out", 40.0),
             edge("route.low", "other", 0.0),
         ];
-        let summary = Summary { flow: "f".into(), seconds: 1.0, components: Vec::new(), edges };
+        let summary = Summary {
+            flow: "f".into(),
+            seconds: 1.0,
+            components: Vec::new(),
+            edges,
+            metrics: Vec::new(),
+        };
         let shown = summary.edges.iter().filter(|edge| summary.is_cause(edge));
         assert_eq!(shown.map(|edge| edge.to.as_str()).collect::<Vec<_>>(), ["out"]);
     }

@@ -1,26 +1,31 @@
 //! What a flow counts: cells that one shard writes and anyone may read.
 //!
 //! Owns: [`Counter`], the cells of a component on a shard ([`Cells`]), the
-//! table of a flow's components and edges ([`FlowMetrics`]) and its
-//! [`Snapshot`].
+//! metrics that an operator's code names itself ([`Named`]), the table of a
+//! flow's components and edges ([`FlowMetrics`]) and its [`Snapshot`].
 //!
 //! Invariants:
 //! - A counter has one writer, so counting is a load, an add and a store, no
 //!   locked instruction; it is touched once per slab, never per message.
 //! - For every component, `in = out + dropped + dead` once the flow is at rest.
 //!
-//! Deliberately absent: exporters, HTTP, names made up at run time: the table
-//! is laid out when the flow is built and never grows.
+//! Deliberately absent: exporters, HTTP, and names without a bound: the table
+//! is laid out when the flow is built, and [`Named`] has room for a few.
 #![forbid(unsafe_code)]
 
+mod named;
 mod snapshot;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use ringmain_base::Reason;
 use ringmain_ring::Meter;
 
+pub use named::{
+    BUCKETS, HistogramSnapshot, Kind, NAME_BYTES_MAX, NAMES_MAX, NameError, Named, NamedSnapshot,
+    bound,
+};
 pub use snapshot::{ComponentSnapshot, EdgeSnapshot, Snapshot};
 
 /// A count that one thread writes.
@@ -75,12 +80,27 @@ pub struct Cells {
     pub late: Counter,
     /// Messages that an operator holds back now.
     pub held: Counter,
+    /// Failures that belong to no message, such as a timer's.
+    pub errors: Counter,
+    named: OnceLock<Arc<Named>>,
 }
 
 impl Cells {
     /// Counts one refused message.
     pub fn refuse(&self, reason: Reason) {
         self.dead[reason as usize].add(1);
+    }
+
+    /// The metrics that the component's code names itself, made when they are
+    /// first asked for.
+    pub fn named(&self) -> &Arc<Named> {
+        self.named.get_or_init(Arc::default)
+    }
+
+    /// The same, read now; none if nobody asked for them.
+    #[must_use]
+    pub fn named_snapshot(&self) -> Vec<NamedSnapshot> {
+        self.named.get().map_or_else(Vec::new, |named| named.snapshot())
     }
 
     /// Messages refused for any reason.

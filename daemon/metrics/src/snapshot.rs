@@ -2,6 +2,7 @@
 
 use ringmain_base::Reason;
 
+use crate::named::{self, NamedSnapshot};
 use crate::{Cells, Counter, FlowMetrics, Role};
 
 /// A component's counts, over all shards.
@@ -37,6 +38,10 @@ pub struct ComponentSnapshot {
     pub late: u64,
     /// Messages that it holds back now.
     pub held: u64,
+    /// Failures that belong to no message, such as a timer's.
+    pub errors: u64,
+    /// Metrics that its code names itself, by name.
+    pub named: Vec<NamedSnapshot>,
 }
 
 /// An edge's time without credit.
@@ -109,6 +114,8 @@ fn component(metrics: &FlowMetrics, at: usize, name: &str, role: Role) -> Compon
         expired: sum(|c| &c.expired),
         late: sum(|c| &c.late),
         held: sum(|c| &c.held),
+        errors: sum(|c| &c.errors),
+        named: named::merge(metrics.shards.iter().map(|cells| cells[at].named_snapshot())),
     }
 }
 

@@ -100,7 +100,8 @@ pub(crate) struct Gauge {
 impl Gauge {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
-        let meter = Arc::new(Meter { state: zero(), misses: zero(), stalls: zero(), queued: zero() });
+        let meter =
+            Arc::new(Meter { state: zero(), misses: zero(), stalls: zero(), queued: zero() });
         Self { meter, total_us: 0, since_us: None, misses: 0, stalls: 0 }
     }
 

@@ -243,13 +243,14 @@ fn restore(operator: &mut dyn Operator, name: &str, parts: &FlowParts) -> Result
 }
 
 fn chain(parts: &FlowParts) -> Result<Chain, String> {
-    let key = parts.plan.flow_key();
+    let setting = operators::Setting::of(&parts.plan);
     let mut nodes = Vec::new();
     for (at, plan) in parts.plan.operators.iter().enumerate() {
-        let mut operator = operators::compile(plan, &key, &parts.schema)
+        let component = parts.graph.operator(at);
+        let setting = setting.counting(parts.cells[component].named());
+        let mut operator = operators::compile(plan, &setting, &parts.schema)
             .map_err(|error| format!("{}: {}", plan.name, error.message))?;
         restore(&mut *operator, plan.name.as_str(), parts)?;
-        let component = parts.graph.operator(at);
         nodes.push(Node { operator, component, outputs: parts.graph.operators[at].clone() });
     }
     Ok(Chain::new(nodes, parts.cells.clone(), parts.slab_bytes, &parts.budget))
@@ -271,6 +272,7 @@ fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
         inlet: 0,
         span: Span { first: 0, last: 0 },
         now: ringmain_base::Now::default(),
+        blocked: false,
     }
 }
 

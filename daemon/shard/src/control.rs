@@ -2,9 +2,10 @@
 //! report up. Control rate; a few words, no queue.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ringmain_connectors::Health;
+use ringmain_ops::{Code, CodeVersion};
 
 /// What the controller wants of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,10 +28,8 @@ pub struct ScriptVersion {
     pub version: u64,
     /// Which of the flow's operators.
     pub operator: usize,
-    /// The code.
-    pub code: Arc<str>,
-    /// What messages call it.
-    pub chunk: Arc<str>,
+    /// The code, with all that it requires.
+    pub code: Code,
 }
 
 /// What became of a [`ScriptVersion`] on one shard.
@@ -44,8 +43,33 @@ pub struct ScriptReport {
     pub version: u64,
     /// How long messages waited for the swap.
     pub swap_us: u64,
+    /// What runs now: the new version, or the old one.
+    pub code: Option<CodeVersion>,
     /// Why the shard goes on with the old one.
     pub result: Result<(), String>,
+}
+
+/// Which version of a script an operator runs, and what became of the last
+/// change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptStatus {
+    /// Which of the flow's operators.
+    pub operator: usize,
+    /// What runs: a hash of the text and what the script calls itself.
+    pub code: CodeVersion,
+    /// When it was swapped in on the last shard that did, or first loaded, in
+    /// microseconds since 1970.
+    pub swapped_at_us: i64,
+    /// Swaps since the start, each counted once however many shards took part.
+    pub swaps: u64,
+    /// The longest that messages of a shard waited for the last swap.
+    pub swap_us: u64,
+    /// The same of all swaps.
+    pub swap_us_max: u64,
+    /// Why the last change was not taken up; `None` once one was.
+    pub last_error: Option<String>,
+    /// The version that `swap_us` is of.
+    version: u64,
 }
 
 /// Shared by the controller and the shards of one flow.
@@ -63,6 +87,7 @@ pub struct FlowControl {
     /// The newest version of each script that was ever replaced.
     scripts: Mutex<Vec<ScriptVersion>>,
     reports: Mutex<Vec<ScriptReport>>,
+    statuses: Mutex<Vec<ScriptStatus>>,
     /// Its operators keep state; known once it is open.
     stateful: AtomicBool,
     /// The newest checkpoint that was asked for, and the newest that is safe.
@@ -85,6 +110,7 @@ impl FlowControl {
             newest: AtomicU64::new(0),
             scripts: Mutex::new(Vec::new()),
             reports: Mutex::new(Vec::new()),
+            statuses: Mutex::new(Vec::new()),
             stateful: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             stored: AtomicU64::new(0),
@@ -122,11 +148,11 @@ impl FlowControl {
 
     /// Has every shard replace an operator's script between two batches.
     /// Returns the version's number.
-    pub fn replace_script(&self, operator: usize, code: &str, chunk: &str) -> u64 {
+    pub fn replace_script(&self, operator: usize, code: Code) -> u64 {
         let mut scripts = lock(&self.scripts);
         let version = self.newest.load(Ordering::Relaxed) + 1;
         scripts.retain(|script| script.operator != operator);
-        scripts.push(ScriptVersion { version, operator, code: code.into(), chunk: chunk.into() });
+        scripts.push(ScriptVersion { version, operator, code });
         self.newest.store(version, Ordering::Release);
         version
     }
@@ -149,7 +175,44 @@ impl FlowControl {
         new
     }
 
-    pub(crate) fn report_script(&self, report: ScriptReport) {
+    /// What each script of the flow is, by operator.
+    #[must_use]
+    pub fn scripts(&self) -> Vec<ScriptStatus> {
+        lock(&self.statuses).clone()
+    }
+
+    /// A change of a script did not come as far as the shards.
+    pub fn refuse_script(&self, operator: usize, error: &str) {
+        let mut statuses = lock(&self.statuses);
+        if let Some(status) = statuses.iter_mut().find(|s| s.operator == operator) {
+            status.last_error = Some(error.to_owned());
+        }
+    }
+
+    /// What a shard has loaded to begin with.
+    pub(crate) fn note_code(&self, operator: usize, code: CodeVersion, now_us: i64) {
+        let mut statuses = lock(&self.statuses);
+        if statuses.iter().all(|status| status.operator != operator) {
+            statuses.push(ScriptStatus {
+                operator,
+                code,
+                swapped_at_us: now_us,
+                swaps: 0,
+                swap_us: 0,
+                swap_us_max: 0,
+                last_error: None,
+                version: 0,
+            });
+            statuses.sort_by_key(|status| status.operator);
+        }
+    }
+
+    pub(crate) fn report_script(&self, report: ScriptReport, now_us: i64) {
+        let mut statuses = lock(&self.statuses);
+        if let Some(status) = statuses.iter_mut().find(|s| s.operator == report.operator) {
+            status.take(&report, now_us);
+        }
+        drop(statuses);
         lock(&self.reports).push(report);
     }
 
@@ -211,6 +274,27 @@ impl FlowControl {
             if health[component] != state {
                 health[component] = state;
             }
+        }
+    }
+}
+
+impl ScriptStatus {
+    fn take(&mut self, report: &ScriptReport, now_us: i64) {
+        let first = report.version > self.version;
+        self.version = self.version.max(report.version);
+        match (&report.result, &report.code) {
+            (Ok(()), Some(code)) => {
+                if first {
+                    (self.swap_us, self.last_error) = (0, None);
+                    self.swaps += 1;
+                }
+                self.code = code.clone();
+                self.swapped_at_us = now_us;
+                self.swap_us = self.swap_us.max(report.swap_us);
+                self.swap_us_max = self.swap_us_max.max(report.swap_us);
+            }
+            (Err(error), _) => self.last_error = Some(error.clone()),
+            (Ok(()), None) => {}
         }
     }
 }

@@ -70,12 +70,14 @@ pub(crate) struct Exits {
     pub inlet: u16,
     pub span: Span,
     pub now: Now,
+    /// An operator takes no more batches.
+    pub blocked: bool,
 }
 
 impl Exits {
     /// Whether a batch may run that delivers `needs[exit]` slabs at most.
     pub(crate) fn admit(&mut self, needs: &[usize], now: Now) -> bool {
-        let mut admitted = self.dead.is_ready(now);
+        let mut admitted = self.dead.is_ready(now) && !self.blocked;
         // Every exit is asked, so that every meter sees its own lack.
         for (exit, count) in self.exits.iter_mut().zip(needs) {
             admitted &= exit.admits(*count, now);
@@ -165,5 +167,9 @@ impl Outside for Exits {
 
     fn refuse(&mut self, component: usize, row: RowRef<'_>, reason: Reason, detail: &str) {
         self.dead.row(component, row, reason, detail, self.now);
+    }
+
+    fn block(&mut self) {
+        self.blocked = true;
     }
 }

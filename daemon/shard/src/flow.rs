@@ -8,7 +8,7 @@ use std::time::Instant;
 use ringmain_base::Now;
 use ringmain_connectors::{Health, Pull};
 use ringmain_metrics::Cells;
-use ringmain_ops::chain::Chain;
+use ringmain_ops::chain::{Chain, Trouble};
 use ringmain_ring::{Item, Marker, Span};
 use ringmain_runtime::io::{EventKind, Io};
 use ringmain_slab::Slab;
@@ -90,6 +90,9 @@ impl FlowShard {
             let result = inlet.with(io, &mut self.exits.dead, cells, now, |s, _, cx| s.open(cx));
             result.map_err(|e| at(inlet.component, e))?;
         }
+        for (operator, code) in self.chain.code_versions() {
+            self.control.note_code(operator, code, now.wall_us);
+        }
         Ok(())
     }
 
@@ -123,7 +126,7 @@ impl FlowShard {
             self.stop(io, now);
         }
         if self.control.newest_script() != self.scripts_seen {
-            self.replace_scripts();
+            self.replace_scripts(now.wall_us);
         }
         let mut work = self.begin_checkpoint(now);
         work += self.run_sources(io, now);
@@ -140,12 +143,15 @@ impl FlowShard {
 
     /// When the flow wants a turn though nothing happens.
     pub(crate) fn wake_at_us(&self) -> Option<u64> {
-        let sources = self.sources.iter().filter(|s| s.stage == Stage::Running);
+        // Nothing runs before new code comes, with which the flow is woken.
+        let open = !self.exits.blocked;
+        let sources = self.sources.iter().filter(|s| open && s.stage == Stage::Running);
         let sources = sources.filter_map(|s| s.source.wake_at_us());
+        let timers = self.chain.timer_at_us().filter(|_| open);
         let lanes = self.sources.iter().filter_map(|s| s.exchange.as_ref()?.wake_at_us());
         let outlets = self.outlets.iter().chain(&self.dead_outlet);
         let outlets = outlets.filter_map(Outlet::wake_at_us);
-        sources.chain(lanes).chain(outlets).chain(self.chain.timer_at_us()).min()
+        sources.chain(lanes).chain(outlets).chain(timers).min()
     }
 
     /// A number that changes when something arrives, or credit or an ack comes
@@ -164,8 +170,12 @@ impl FlowShard {
     pub(crate) fn health(&self) -> impl Iterator<Item = (usize, Health)> {
         let sources = self.sources.iter().map(|s| (s.component, s.source.health()));
         let outlets = self.outlets.iter().chain(&self.dead_outlet);
-        let operators = self.chain.troubles();
-        let operators = operators.map(|(at, why)| (at, why.map_or(Health::Good, Health::Failed)));
+        let health = |trouble: Option<Trouble>| match trouble {
+            None => Health::Good,
+            Some(Trouble::Failing(why)) => Health::Retrying(why),
+            Some(Trouble::Failed(why)) => Health::Failed(why),
+        };
+        let operators = self.chain.troubles().map(move |(at, trouble)| (at, health(trouble)));
         sources.chain(operators).chain(outlets.map(|o| (o.component, o.health())))
     }
 
@@ -180,15 +190,18 @@ impl FlowShard {
     /// Swaps in new versions of scripts. Between batches, so no message sees
     /// half of one.
     #[cold]
-    fn replace_scripts(&mut self) {
+    fn replace_scripts(&mut self, wall_us: i64) {
         for script in self.control.scripts_since(self.scripts_seen) {
             let start = Instant::now();
-            let result = self.chain.reload(script.operator, &script.code, &script.chunk);
+            let result = self.chain.reload(script.operator, &script.code);
             let swap_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             let (shard, operator, version) = (self.shard, script.operator, script.version);
-            self.control.report_script(ScriptReport { shard, operator, version, swap_us, result });
+            let code = self.chain.code_version(operator);
+            let report = ScriptReport { shard, operator, version, swap_us, code, result };
+            self.control.report_script(report, wall_us);
             self.scripts_seen = version;
         }
+        self.exits.blocked = self.chain.is_blocked();
     }
 
     fn run_sources(&mut self, io: &mut dyn Io, now: Now) -> usize {

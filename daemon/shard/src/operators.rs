@@ -3,15 +3,43 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringmain_config::{
-    FlowKey, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan, Spanned, Table,
-    Value,
+    FlowKey, FlowPlan, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan, RoutePlan, Spanned,
+    Table, Value, WhenQuarantined,
 };
-use ringmain_lua::{CompileError, Config, Limits, Log, PartError, ScriptOptions};
-use ringmain_ops::{Operator, native};
+use ringmain_lua::{CompileError, Config, Limits, Log, PartError, Script, ScriptOptions};
+use ringmain_metrics::Named;
+use ringmain_ops::{Code, Operator, native};
 use ringmain_slab::SharedSchema;
+
+use crate::modules::{Looked, ModuleFiles};
+
+/// What an operator is told of the flow that it is in.
+#[derive(Clone, Debug, Default)]
+pub struct Setting {
+    /// The flow's partition key.
+    pub key: FlowKey,
+    /// Where the operator's own metrics count; nowhere, when it is built to see
+    /// whether it can be.
+    pub metrics: Option<Arc<Named>>,
+}
+
+impl Setting {
+    /// That of a flow.
+    #[must_use]
+    pub fn of(flow: &FlowPlan) -> Self {
+        Self { key: flow.flow_key(), metrics: None }
+    }
+
+    /// The same, for an operator that counts.
+    #[must_use]
+    pub fn counting(&self, metrics: &Arc<Named>) -> Self {
+        Self { metrics: Some(metrics.clone()), ..self.clone() }
+    }
+}
 
 /// Code that does not compile: the user's expression or script is wrong.
 #[derive(Clone, Debug)]
@@ -31,7 +59,7 @@ pub struct OperatorError {
 
 impl OperatorError {
     pub(crate) fn new(code: &Spanned<String>, error: CompileError) -> Self {
-        let CompileError { message, line, column } = error;
+        let CompileError { message, line, column, .. } = error;
         Self { code: code.clone(), file: None, line, column, message }
     }
 
@@ -45,14 +73,13 @@ impl OperatorError {
     }
 }
 
-/// Builds an operator whose field names are slots of `schema`. `key` is the
-/// flow's partition key.
+/// Builds an operator whose field names are slots of `schema`.
 ///
 /// # Errors
 /// When an expression or a script does not compile.
 pub fn compile(
     plan: &OperatorPlan,
-    key: &FlowKey,
+    setting: &Setting,
     schema: &SharedSchema,
 ) -> Result<Box<dyn Operator>, OperatorError> {
     let name = plan.name.as_str();
@@ -66,9 +93,34 @@ pub fn compile(
         }
         OperatorKind::Map(map) => compile_map(&plan.name, map, schema),
         OperatorKind::Route(route) => compile_route(&plan.name, route, schema),
-        OperatorKind::Lua(lua) => compile_script(&plan.name, lua, &key.fields, schema),
-        _ => crate::keyed::compile(&plan.name, &plan.kind, key, schema),
+        OperatorKind::Lua(lua) => {
+            let files = ModuleFiles::new(&lua.folders);
+            let script = compile_script(&plan.name, lua, setting, &files, schema)?;
+            Ok(script)
+        }
+        _ => crate::keyed::compile(&plan.name, &plan.kind, &setting.key, schema),
     }
+}
+
+/// Loads a script aside: its code with all that it requires, or why it does not
+/// load, and every file that was looked at.
+#[must_use]
+pub fn load_script(
+    name: &Spanned<String>,
+    plan: &LuaPlan,
+    setting: &Setting,
+) -> (Result<Code, OperatorError>, Vec<Looked>) {
+    let files = ModuleFiles::new(&plan.folders);
+    let script = compile_script(name, plan, setting, &files, &SharedSchema::new());
+    let mut looked = files.looked();
+    if let LuaSource::Script(path) = &plan.source {
+        let text = match &script {
+            Ok(script) => Some(script.code().text.clone()),
+            Err(_) => std::fs::read_to_string(&path.value).ok().map(Into::into),
+        };
+        looked.push((path.value.clone(), text));
+    }
+    (script.map(|script| script.code().clone()), looked)
 }
 
 fn boxed(operator: Box<ringmain_lua::LuaOperator>) -> Box<dyn Operator> {
@@ -121,9 +173,10 @@ fn compile_route(
 fn compile_script(
     name: &Spanned<String>,
     plan: &LuaPlan,
-    key: &[String],
+    setting: &Setting,
+    files: &Rc<ModuleFiles>,
     schema: &SharedSchema,
-) -> Result<Box<dyn Operator>, OperatorError> {
+) -> Result<Box<Script>, OperatorError> {
     let (code, chunk, file) = match &plan.source {
         LuaSource::Inline(code) => (code.clone(), name.value.clone(), None),
         LuaSource::Script(path) => {
@@ -144,17 +197,29 @@ fn compile_script(
     let config = table(&plan.config);
     let component = name.value.clone();
     let log: Log = Rc::new(move |line| tracing::info!("{component}: {line}"));
+    let ports: Vec<String> = plan.ports.iter().map(|port| port.value.clone()).collect();
+    let modules = files.clone();
     let options = ScriptOptions {
         limits: Limits { time, memory_bytes, kills: plan.limits.kills },
         config: Some(&config),
-        ports: &[],
-        key,
+        ports: &ports,
+        key: &setting.key.fields,
+        partitions: setting.key.count,
         log: Some(log),
+        metrics: setting.metrics.clone(),
+        modules: Some(Rc::new(move |name: &str| modules.find(name))),
+        blocks: plan.limits.when_quarantined == WhenQuarantined::Block,
     };
-    match ringmain_lua::script(&code, &chunk, &options, schema) {
-        Ok(script) => Ok(script),
-        Err(error) => Err(OperatorError { file, ..OperatorError::new(&code, error) }),
-    }
+    ringmain_lua::script(&code, &chunk, &options, schema).map_err(|error| {
+        let module = error.chunk.as_deref().filter(|name| *name != chunk);
+        match module.and_then(|name| files.file(name)) {
+            Some((path, text)) => {
+                let code = Spanned::new(text.to_string(), code.span);
+                OperatorError { file: Some(path), ..OperatorError::new(&code, error) }
+            }
+            None => OperatorError { file, ..OperatorError::new(&code, error) },
+        }
+    })
 }
 
 fn table(table: &Table) -> Config {

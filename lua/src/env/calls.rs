@@ -1,11 +1,14 @@
 //! The calls that the prelude makes through the FFI.
 
+use std::sync::atomic::AtomicU64;
+
+use ringmain_metrics::{Kind, NameError};
 use ringmain_slab::Scalar;
 
 use super::{Env, code};
 
 /// The calls by their names in prelude.lua.
-pub(crate) fn calls() -> [(&'static str, *const ()); 13] {
+pub(crate) fn calls() -> [(&'static str, *const ()); 16] {
     [
         ("set_num", set_num as *const ()),
         ("set_int", set_int as *const ()),
@@ -18,6 +21,9 @@ pub(crate) fn calls() -> [(&'static str, *const ()); 13] {
         ("keep", keep as *const ()),
         ("route", route as *const ()),
         ("parse", parse as *const ()),
+        ("metric", metric as *const ()),
+        ("metric_cell", metric_cell as *const ()),
+        ("observe", observe as *const ()),
         ("search", crate::pattern::search as *const ()),
         ("is_plain", crate::pattern::is_plain as *const ()),
     ]
@@ -114,6 +120,41 @@ extern "C" fn parse(text: *const u8, len: i32) -> f64 {
     // SAFETY: the bytes of a row, given by the prelude.
     let text = unsafe { bytes(text, len) };
     str::from_utf8(text).ok().and_then(|text| text.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// The number of a metric of a kind (1 counter, 2 gauge, 3 histogram). -1: it
+/// is no name. -2: there are too many. -11 to -13: it is of another kind.
+extern "C" fn metric(env: *mut Env, name: *const u8, len: i32, kind: i32) -> i32 {
+    // SAFETY: see above.
+    let (env, name) = unsafe { (&mut *env, bytes(name, len)) };
+    let kind = match kind {
+        1 => Kind::Counter,
+        2 => Kind::Gauge,
+        _ => Kind::Histogram,
+    };
+    let Ok(name) = str::from_utf8(name) else { return -1 };
+    match env.metrics.register(name, kind) {
+        Ok(at) => at as i32,
+        Err(NameError::Invalid) => -1,
+        Err(NameError::Full) => -2,
+        Err(NameError::Is(Kind::Counter)) => -11,
+        Err(NameError::Is(Kind::Gauge)) => -12,
+        Err(NameError::Is(Kind::Histogram)) => -13,
+    }
+}
+
+/// Where a counter or a gauge is, an `f64`. Compiled code reads and writes it
+/// with plain moves of eight aligned bytes, which are what relaxed atomic ones
+/// compile to; it lives as long as `env` does, which holds the metrics.
+extern "C" fn metric_cell(env: *mut Env, at: i32) -> *const AtomicU64 {
+    // SAFETY: see above.
+    let env = unsafe { &*env };
+    env.metrics.cell(at as usize)
+}
+
+extern "C" fn observe(env: *mut Env, at: i32, value: f64) {
+    // SAFETY: see above.
+    unsafe { (*env).metrics.observe(at as usize, value) }
 }
 
 /// # Safety

@@ -26,7 +26,7 @@ impl Env {
         if self.slab.is_null() {
             return Err(code::NO_MESSAGE);
         }
-        let now = self.desc.now as i64;
+        let (now, hash) = (self.desc.now as i64, self.hash());
         let (at, kept) = self.progress();
         let mut scratch = std::mem::take(&mut self.scratch);
         // SAFETY: slab and ports are ours during the call.
@@ -41,7 +41,12 @@ impl Env {
             loop {
                 match build(slab, now, &mut scratch) {
                     Err(code::FULL) => slab.reserve(room).map_err(|Full| code::FULL)?,
-                    done => return done,
+                    Ok(()) => {
+                        let last = slab.len() - 1;
+                        slab.edit(last).set_key_hash(hash);
+                        return Ok(());
+                    }
+                    wrong => return wrong,
                 }
                 room *= 2;
             }

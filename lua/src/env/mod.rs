@@ -5,10 +5,12 @@
 //! rest on nothing that Lua does. Before the first write to a row its header
 //! and slots are saved: a message that fails is refused as it came in.
 
+use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
 use ringmain_base::limits::{SLAB_BYTES_MAX, SLOTS_MAX};
+use ringmain_metrics::Named;
 use ringmain_slab::{HEADER_BYTES, RowRef, SLOT_BYTES, Schema, Scratch, SharedSchema, Slab};
 
 mod calls;
@@ -38,6 +40,8 @@ pub(crate) mod code {
     pub(crate) const DEPTH: i32 = 5;
     pub(crate) const TABLE: i32 = 6;
     pub(crate) const PORT: i32 = 7;
+    pub(crate) const PLACE: i32 = 8;
+    pub(crate) const GONE: i32 = 9;
 }
 
 /// What the prelude reads as `rm_desc`.
@@ -56,6 +60,8 @@ pub(crate) struct Desc {
     rows: i32,
     /// Counts slabs, so that a proxy of an old one is recognised.
     call: i32,
+    /// Of the partition whose timer runs: the key's hash of what it emits.
+    hash: u32,
 }
 
 /// The descriptor and what the calls need besides. At a fixed address for as
@@ -79,6 +85,10 @@ pub(crate) struct Env {
     pub(crate) scratch: Scratch,
     /// Where a row is copied before it is built anew.
     aside: Option<Slab>,
+    /// What `ctx.metrics` writes to.
+    metrics: Arc<Named>,
+    /// The metatable of tables that are lists even when they are empty.
+    lists: *const c_void,
     /// Stands in for the row outside of a call: no slots.
     nowhere: [u64; 3],
 }
@@ -105,6 +115,7 @@ impl Env {
                 kept: 0,
                 rows: 0,
                 call: 0,
+                hash: 0,
             },
             slab: ptr::null_mut(),
             ports: ptr::slice_from_raw_parts_mut(ptr::null_mut(), 0),
@@ -118,6 +129,8 @@ impl Env {
             last_text: LastText::NONE,
             scratch: Scratch::default(),
             aside: None,
+            metrics: Arc::default(),
+            lists: ptr::null(),
             nowhere: [0; 3],
         }
     }
@@ -138,6 +151,7 @@ impl Env {
         self.slab = slab;
         self.ports = ports;
         self.desc.call = self.desc.call.wrapping_add(1);
+        self.desc.hash = 0;
         self.reach(0, 0);
         self.load();
         // SAFETY: the caller's promise.
@@ -188,6 +202,24 @@ impl Env {
     pub(crate) fn set_keep(&mut self, names: &[String]) {
         let mask = names.iter().filter_map(|name| self.slot_of(name)).fold(0, |m, s| m | 1 << s);
         self.keep = Some(Keep { mask, names: names.to_vec() });
+    }
+
+    pub(crate) fn set_metrics(&mut self, metrics: Arc<Named>) {
+        self.metrics = metrics;
+    }
+
+    pub(crate) fn set_lists(&mut self, metatable: *const c_void) {
+        self.lists = metatable;
+    }
+
+    /// What marks a table as a list.
+    pub(crate) fn lists(&self) -> *const c_void {
+        self.lists
+    }
+
+    /// The key's hash of the message at hand, or of the timer's partition.
+    fn hash(&self) -> u32 {
+        self.at().map_or(self.desc.hash, |at| self.row(at).header().key_hash.to_native())
     }
 
     fn slot_of(&mut self, name: &str) -> Option<u16> {

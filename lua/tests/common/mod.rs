@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use ringmain_base::{Now, Reason};
-use ringmain_ops::{Context, Operator, Refuse};
+use ringmain_ops::{Code, Context, Operator, Refuse};
 use ringmain_slab::{Budget, RowRef, Scalar, Scratch, SharedSchema, Slab, ValueRef};
 
 /// Fields of a message.
@@ -43,6 +43,7 @@ pub fn slab_of(schema: &SharedSchema, messages: &[Fields<'_>]) -> Slab {
 #[derive(Debug, Default)]
 pub struct Dead {
     pub letters: Vec<(String, Reason, String)>,
+    pub failures: Vec<String>,
     pub schema: SharedSchema,
 }
 
@@ -50,6 +51,15 @@ impl Refuse for Dead {
     fn refuse(&mut self, row: RowRef<'_>, reason: Reason, detail: &str) {
         self.letters.push((show(row, &self.schema), reason, detail.to_owned()));
     }
+
+    fn failed(&mut self, detail: &str) {
+        self.failures.push(detail.to_owned());
+    }
+}
+
+/// A script without modules.
+pub fn code(text: &str, chunk: &str) -> Code {
+    Code { text: text.into(), chunk: chunk.into(), ..Code::default() }
 }
 
 /// The outcome of one call.

@@ -3,10 +3,10 @@
 use std::fmt;
 
 use ringmain_config::{
-    Diagnostic, Diagnostics, FlowKey, FlowPlan, OperatorKind, OperatorPlan, Spanned, Table,
-    TestCheck, TestMessage, TestPayload, TestStep, Value,
+    Diagnostic, Diagnostics, FlowPlan, OperatorKind, OperatorPlan, Spanned, Table, TestCheck,
+    TestMessage, TestPayload, TestStep, Value,
 };
-use ringmain_shard::{Datum, Message, compile};
+use ringmain_shard::{Datum, Message, Setting, compile};
 use ringmain_slab::SharedSchema;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -58,7 +58,7 @@ fn check_expected(check: &TestCheck, found: &mut Diagnostics) {
             let kind = OperatorKind::Filter { where_: condition.clone() };
             let name = Spanned::new("where".to_owned(), condition.span);
             let plan = OperatorPlan { name, inputs: Vec::new(), kind };
-            if let Err(error) = compile(&plan, &FlowKey::default(), &SharedSchema::new()) {
+            if let Err(error) = compile(&plan, &Setting::default(), &SharedSchema::new()) {
                 let message = format!("'where' of an expectation: {}", error.message);
                 let span = crate::check::place(&error, found);
                 found.push(Diagnostic::error(span, message));

@@ -1,4 +1,4 @@
-//! What is logged while a test runs: `ctx.log`, and what goes wrong in timers.
+//! What is logged while a test runs, by `ctx.log` above all.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};

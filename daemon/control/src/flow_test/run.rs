@@ -12,22 +12,12 @@ use super::{Failure, compare, expected, log, place};
 
 const DEAD_LETTERS: &str = "dead_letters";
 
-/// How a timer's failure begins, behind the operator's name.
-const TIMER_FAILED: &str = ": on_timer: ";
-
 /// Lines of the log that are shown.
 const LOG_MAX: usize = 20;
 
 /// Runs a test; why it failed, and what else there is to know then.
 pub(super) fn run(plan: &Plan, flow: &FlowPlan, test: &TestPlan) -> (Vec<Failure>, Vec<String>) {
-    let ((mut failures, mut notes), logged) = log::capture(|| steps(plan, flow, test));
-    let (timers, logged): (Vec<String>, Vec<String>) =
-        logged.into_iter().partition(|line| line.contains(TIMER_FAILED));
-    failures.extend(timers.into_iter().map(|line| Failure {
-        place: place(plan, test.name.span),
-        message: "a timer failed".to_owned(),
-        details: vec![timer(plan, flow, line)],
-    }));
+    let ((failures, mut notes), logged) = log::capture(|| steps(plan, flow, test));
     if failures.is_empty() {
         return (failures, Vec::new());
     }
@@ -80,6 +70,11 @@ fn steps(plan: &Plan, flow: &FlowPlan, test: &TestPlan) -> (Vec<Failure>, Vec<St
             break;
         }
     }
+    failures.extend(bench.failures().into_iter().map(|(component, why)| Failure {
+        place: place(plan, test.name.span),
+        message: "a timer failed".to_owned(),
+        details: vec![timer(plan, flow, component, why)],
+    }));
     let letters = bench.dead_letters();
     let looked = watched.iter().any(|at| at.component.value == DEAD_LETTERS);
     if !looked && !letters.is_empty() {
@@ -173,11 +168,10 @@ fn refused(plan: &Plan, flow: &FlowPlan, letters: &[Message]) -> Vec<String> {
     lines
 }
 
-/// What a timer logged, with its place.
-fn timer(plan: &Plan, flow: &FlowPlan, line: String) -> String {
-    let Some((component, detail)) = line.split_once(TIMER_FAILED) else { return line };
-    let at = script_line(plan, flow, component, detail);
-    line + &at
+/// Why a timer failed, with its place.
+fn timer(plan: &Plan, flow: &FlowPlan, component: &str, why: &str) -> String {
+    let detail = why.strip_prefix("on_timer: ").unwrap_or(why);
+    format!("{component}: {why}{}", script_line(plan, flow, component, detail))
 }
 
 /// Where in the flow's file the line of an inline script stands. An error names

@@ -16,6 +16,9 @@ use crate::dead_letter::{self, DeadLetters};
 /// Slabs on the way of dead letters: they are taken out after every batch.
 const LETTER_SLABS: usize = 2;
 
+/// Failures that are written down.
+const FAILURES_MAX: usize = 1000;
+
 /// What stands behind an exit of the chain.
 pub(super) enum Behind {
     /// A sink, and where its messages are written down.
@@ -32,6 +35,8 @@ pub(super) struct Collector {
     /// What was seen, by place.
     pub seen: Vec<Vec<Message>>,
     pub letters: Vec<Message>,
+    /// Failures that belong to no message, by component.
+    pub failures: Vec<(usize, String)>,
     /// Batches on their way back, with their exits.
     pub back: VecDeque<(usize, Slab)>,
     /// Set when there was no memory for what a test did.
@@ -64,6 +69,7 @@ impl Collector {
             exits: Vec::new(),
             seen: Vec::new(),
             letters: Vec::new(),
+            failures: Vec::new(),
             back: VecDeque::new(),
             full: false,
             now: Now::default(),
@@ -144,6 +150,12 @@ impl Outside for Collector {
 
     fn refuse(&mut self, component: usize, row: RowRef<'_>, reason: Reason, detail: &str) {
         self.dead.row(component, row, reason, detail, self.now);
+    }
+
+    fn failed(&mut self, component: usize, detail: &str) {
+        if self.failures.len() < FAILURES_MAX {
+            self.failures.push((component, detail.to_owned()));
+        }
     }
 }
 

@@ -13,7 +13,7 @@ mod collect;
 mod message;
 
 use ringmain_base::{Clock, ManualClock, Now, Reason};
-use ringmain_config::{FlowKey, FlowPlan, Input, OperatorKind, OperatorPlan, Spanned};
+use ringmain_config::{FlowPlan, Input, OperatorKind, OperatorPlan, Spanned};
 use ringmain_connectors::{OfflineSink, OfflineSource};
 use ringmain_metrics::FlowMetrics;
 use ringmain_ops::chain::{Chain, Node, Target};
@@ -119,7 +119,7 @@ impl TestBench {
             Collector::new(flow, names, &schema, cells.clone(), SLAB_BYTES, &budget);
         let mut graph = Graph::of(plan);
         let places = exits(plan, &mut graph, &schema, watched, &mut collector);
-        let chain = chain(plan, &key, &graph, &schema, cells, &budget)?;
+        let chain = chain(plan, &graph, &schema, cells, &budget)?;
         components.truncate(plan.sources.len() + plan.operators.len() + plan.sinks.len());
         let mut bench = Self {
             clock: ManualClock::at(start_us),
@@ -208,6 +208,14 @@ impl TestBench {
     #[must_use]
     pub fn dead_letters(&self) -> &[Message] {
         &self.collector.letters
+    }
+
+    /// Failures that belong to no message, such as a timer's, so far: the
+    /// component and why.
+    #[must_use]
+    pub fn failures(&self) -> Vec<(&str, &str)> {
+        let failures = self.collector.failures.iter();
+        failures.map(|(at, why)| (self.components[*at].as_str(), why.as_str())).collect()
     }
 
     /// What passed through each component, so far.
@@ -328,16 +336,17 @@ fn exits(
 
 fn chain(
     plan: &FlowPlan,
-    key: &FlowKey,
     graph: &Graph,
     schema: &SharedSchema,
     cells: std::sync::Arc<[ringmain_metrics::Cells]>,
     budget: &Budget,
 ) -> Result<Chain, BenchError> {
+    let setting = operators::Setting::of(plan);
     let mut nodes = Vec::new();
     for (at, plan) in plan.operators.iter().enumerate() {
-        let operator = operators::compile(plan, key, schema).map_err(BenchError::Operator)?;
         let (component, outputs) = (graph.operator(at), graph.operators[at].clone());
+        let setting = setting.counting(cells[component].named());
+        let operator = operators::compile(plan, &setting, schema).map_err(BenchError::Operator)?;
         nodes.push(Node { operator, component, outputs });
     }
     Ok(Chain::new(nodes, cells, SLAB_BYTES, budget))
@@ -362,7 +371,7 @@ pub fn holds(
     let kind = OperatorKind::Filter { where_: condition.clone() };
     let name = Spanned::new("where".to_owned(), condition.span);
     let plan = OperatorPlan { name, inputs: Vec::new(), kind };
-    let mut operator = operators::compile(&plan, &FlowKey::default(), &schema)?;
+    let mut operator = operators::compile(&plan, &operators::Setting::default(), &schema)?;
     let mut slab = Slab::new(SLAB_BYTES, &Budget::new(BUDGET_BYTES));
     let mut one = |message: &Message| {
         slab.clear();
