@@ -40,6 +40,24 @@ pub fn load_with(
     files.iter().fold(loader, Loader::file).load()
 }
 
+/// The same for flows that are about to run, which need of the daemon what a
+/// flow alone does not say (a folder for messages that wait).
+///
+/// # Errors
+/// Every error of every file, with the warnings.
+pub fn load_to_run(
+    files: &[PathBuf],
+    daemon_file: Option<&Path>,
+    check: impl Fn(&FlowPlan, &mut Diagnostics) + 'static,
+) -> Result<Plan, Diagnostics> {
+    let mut loader = Loader::new().to_run();
+    loader.check = Box::new(check);
+    if let Some(path) = daemon_file {
+        loader = loader.daemon(path);
+    }
+    files.iter().fold(loader, Loader::file).load()
+}
+
 /// Loads one flow from text, as if it stood in a file of that name in the
 /// working directory.
 ///
@@ -69,6 +87,7 @@ pub struct Loader {
     daemon: Option<PathBuf>,
     env: Env,
     check: Check,
+    to_run: bool,
 }
 
 enum Given {
@@ -91,6 +110,7 @@ impl Loader {
             daemon: None,
             env: Box::new(|name| std::env::var(name).ok()),
             check: Box::new(|_, _| ()),
+            to_run: false,
         }
     }
 
@@ -122,6 +142,13 @@ impl Loader {
         self
     }
 
+    /// What is loaded is about to run; see [`load_to_run`].
+    #[must_use]
+    pub fn to_run(mut self) -> Self {
+        self.to_run = true;
+        self
+    }
+
     /// Loads everything.
     ///
     /// # Errors
@@ -140,7 +167,7 @@ impl Loader {
         if self.inputs.is_empty() {
             run.globs();
         }
-        run.finish(&self.check)
+        run.finish(&self.check, self.to_run)
     }
 }
 
@@ -325,7 +352,7 @@ impl<'e> Run<'e> {
         }
     }
 
-    fn finish(mut self, check: &Check) -> Result<Plan, Diagnostics> {
+    fn finish(mut self, check: &Check, to_run: bool) -> Result<Plan, Diagnostics> {
         if self.daemon.is_none() && !self.daemon_failed {
             let file = FileId(u32::MAX);
             let parsed = parse::daemon(&mut self.cx, file, &Table::default());
@@ -335,6 +362,10 @@ impl<'e> Run<'e> {
         // Without a budget nothing can be said about it.
         let memory = self.daemon.as_ref().map_or(u64::MAX, |(d, _)| d.shards.memory_bytes);
         check::all(&mut self.cx.out, &self.flows, api, memory);
+        let data_dir = self.daemon.as_ref().map(|(d, _)| d.daemon.data_dir.is_some());
+        if to_run && data_dir == Some(false) {
+            self.flows.iter().for_each(|flow| check::data_dir(&mut self.cx.out, flow));
+        }
         for flow in &self.flows {
             check(&flow.plan, &mut self.cx.out);
         }

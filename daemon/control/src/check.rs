@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ringmain_base::units::format_bytes;
 use ringmain_config::{
-    CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, SourceFile, Span, Spanned, load_with,
+    CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, SourceFile, Span, Spanned, load_to_run,
 };
 use ringmain_runtime::cores;
 use ringmain_shard::{OperatorError, Setting, compile, memory_bytes};
@@ -27,7 +27,7 @@ pub struct Prepared {
 /// # Errors
 /// Every error that was found, in every file, with the warnings.
 pub fn prepare(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Prepared, Diagnostics> {
-    let plan = load_with(files, daemon_file, operators)?;
+    let plan = load_to_run(files, daemon_file, operators)?;
     let mut found = plan.warnings.clone();
     if plan.flows.is_empty() {
         found.push(Diagnostic::general("there is no flow to run").help(

@@ -15,6 +15,7 @@
 
 mod api;
 mod check;
+mod dead;
 mod export;
 mod figures;
 mod flow_test;
@@ -30,6 +31,7 @@ mod summary;
 mod view;
 
 pub use check::{Prepared, prepare};
+pub use dead::{DeadError, Filter, Letter, Replay, Replayed, letters, list, replay};
 pub use flow_test::{Failure, TestCase, TestReport, TestSuite, junit, test};
 pub use keeper::Keeper;
 pub use run::{Outcome, RunError, RunOptions, run};

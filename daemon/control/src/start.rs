@@ -104,6 +104,7 @@ fn wire_all(
             restore: &checkpoint.positions,
             states: &states,
             keep_positions: store.is_some(),
+            data_dir: prepared.plan.daemon.data_dir.as_deref(),
             claims: &claims,
         };
         let wired = wire(&Arc::new(plan.clone()), &options);
