@@ -13,7 +13,6 @@ mod operator_keyed;
 mod retry;
 mod sink;
 mod source;
-mod spill;
 mod template;
 mod test;
 mod throttle;

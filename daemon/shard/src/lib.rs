@@ -36,10 +36,9 @@ mod memory;
 mod modules;
 mod operators;
 mod outlet;
-mod spill;
+mod scoped;
 mod test_bench;
 mod turn;
-mod values;
 mod wiring;
 
 pub use checkpoint::{CheckpointPart, CheckpointSlot, FINAL, SavedState};
