@@ -33,7 +33,25 @@ pub fn load_with(
     check: impl Fn(&FlowPlan, &mut Diagnostics) + 'static,
 ) -> Result<Plan, Diagnostics> {
     let mut loader = Loader::new();
-    loader = loader.check(check);
+    loader.check = Box::new(check);
+    if let Some(path) = daemon_file {
+        loader = loader.daemon(path);
+    }
+    files.iter().fold(loader, Loader::file).load()
+}
+
+/// The same for flows that are about to run, which need of the daemon what a
+/// flow alone does not say (a folder for messages that wait).
+///
+/// # Errors
+/// Every error of every file, with the warnings.
+pub fn load_to_run(
+    files: &[PathBuf],
+    daemon_file: Option<&Path>,
+    check: impl Fn(&FlowPlan, &mut Diagnostics) + 'static,
+) -> Result<Plan, Diagnostics> {
+    let mut loader = Loader::new().to_run();
+    loader.check = Box::new(check);
     if let Some(path) = daemon_file {
         loader = loader.daemon(path);
     }
@@ -47,16 +65,6 @@ pub fn load_with(
 /// Every error, with the warnings.
 pub fn load_str(name: &str, text: &str) -> Result<Plan, Diagnostics> {
     Loader::new().text(name, text).load()
-}
-
-/// The name that a flow's text gives it; nothing else of it is looked at.
-#[must_use]
-pub fn flow_name(text: &str) -> Option<String> {
-    let table = value::parse(FileId(u32::MAX), text, &mut Diagnostics::default())?;
-    match &table.get("name")?.value {
-        value::Value::String(name) => Some(name.clone()),
-        _ => None,
-    }
 }
 
 /// Loads a file of tokens, as `auth` of [api] does.
@@ -76,17 +84,15 @@ type Check = Box<dyn Fn(&FlowPlan, &mut Diagnostics)>;
 /// What to load, and from which environment.
 pub struct Loader {
     inputs: Vec<Given>,
-    globs: bool,
     daemon: Option<PathBuf>,
     env: Env,
     check: Check,
+    to_run: bool,
 }
 
 enum Given {
     File(PathBuf),
     Text(String, String),
-    /// As if the file of that path held the text.
-    TextAt(PathBuf, String),
 }
 
 impl Default for Loader {
@@ -101,10 +107,10 @@ impl Loader {
     pub fn new() -> Self {
         Self {
             inputs: Vec::new(),
-            globs: false,
             daemon: None,
             env: Box::new(|name| std::env::var(name).ok()),
             check: Box::new(|_, _| ()),
+            to_run: false,
         }
     }
 
@@ -129,31 +135,17 @@ impl Loader {
         self
     }
 
-    /// Adds a flow from text, as if it stood in that file.
-    #[must_use]
-    pub fn text_at(mut self, path: &Path, text: &str) -> Self {
-        self.inputs.push(Given::TextAt(path.to_owned(), text.to_owned()));
-        self
-    }
-
-    /// Adds the flows that the daemon's file names, beside what is given.
-    #[must_use]
-    pub fn globs(mut self) -> Self {
-        self.globs = true;
-        self
-    }
-
-    /// A check by a floor above; see [`load_with`].
-    #[must_use]
-    pub fn check(mut self, check: impl Fn(&FlowPlan, &mut Diagnostics) + 'static) -> Self {
-        self.check = Box::new(check);
-        self
-    }
-
     /// Names the daemon's file.
     #[must_use]
     pub fn daemon(mut self, path: impl AsRef<Path>) -> Self {
         self.daemon = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// What is loaded is about to run; see [`load_to_run`].
+    #[must_use]
+    pub fn to_run(mut self) -> Self {
+        self.to_run = true;
         self
     }
 
@@ -169,16 +161,13 @@ impl Loader {
         for given in &self.inputs {
             match given {
                 Given::File(path) => run.path(path),
-                Given::Text(name, text) => run.text(name, text, None),
-                Given::TextAt(path, text) => {
-                    run.text(&path.display().to_string(), text, Some(path))
-                }
+                Given::Text(name, text) => run.text(name, text),
             }
         }
-        if self.inputs.is_empty() || self.globs {
+        if self.inputs.is_empty() {
             run.globs();
         }
-        run.finish(&self.check)
+        run.finish(&self.check, self.to_run)
     }
 }
 
@@ -285,16 +274,13 @@ impl<'e> Run<'e> {
         self.flows.push(parse::flow(&mut self.cx, file, &stem, base_dir, &table));
     }
 
-    fn text(&mut self, name: &str, text: &str, path: Option<&Path>) {
-        let path_of = path.map(Path::to_path_buf);
-        let added = SourceFile { name: name.to_owned(), path: path_of, text: text.to_owned() };
+    fn text(&mut self, name: &str, text: &str) {
+        let added = SourceFile { name: name.to_owned(), path: None, text: text.to_owned() };
         let file = self.cx.out.add_file(added);
         let Some(table) = self.parse(file) else { return };
         let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned());
         let stem = stem.unwrap_or_default();
-        let base_dir = path.and_then(Path::parent).filter(|p| !p.as_os_str().is_empty());
-        let base_dir = base_dir.unwrap_or(Path::new("."));
-        self.flows.push(parse::flow(&mut self.cx, file, &stem, base_dir, &table));
+        self.flows.push(parse::flow(&mut self.cx, file, &stem, Path::new("."), &table));
     }
 
     fn daemon_file(&mut self, path: &Path) {
@@ -366,7 +352,7 @@ impl<'e> Run<'e> {
         }
     }
 
-    fn finish(mut self, check: &Check) -> Result<Plan, Diagnostics> {
+    fn finish(mut self, check: &Check, to_run: bool) -> Result<Plan, Diagnostics> {
         if self.daemon.is_none() && !self.daemon_failed {
             let file = FileId(u32::MAX);
             let parsed = parse::daemon(&mut self.cx, file, &Table::default());
@@ -376,6 +362,10 @@ impl<'e> Run<'e> {
         // Without a budget nothing can be said about it.
         let memory = self.daemon.as_ref().map_or(u64::MAX, |(d, _)| d.shards.memory_bytes);
         check::all(&mut self.cx.out, &self.flows, api, memory);
+        let data_dir = self.daemon.as_ref().map(|(d, _)| d.daemon.data_dir.is_some());
+        if to_run && data_dir == Some(false) {
+            self.flows.iter().for_each(|flow| check::data_dir(&mut self.cx.out, flow));
+        }
         for flow in &self.flows {
             check(&flow.plan, &mut self.cx.out);
         }

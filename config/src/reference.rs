@@ -49,6 +49,7 @@ pub fn reference() -> String {
         &schema::RETRY,
         &schema::CIRCUIT_BREAKER,
         &schema::CLIENT_TLS,
+        &schema::SPILL,
     ] {
         schema(&mut out, 3, s, &[]);
     }

@@ -254,6 +254,32 @@ fn limit_and_circuit_breaker_of_retry_reach_the_plan() {
 }
 
 #[test]
+fn spill_has_defaults_and_every_key_of_it_reaches_the_plan() {
+    let spill = sink("type = \"stdout\"\nwhen_full = \"spill\"").spill.unwrap();
+    assert_eq!((spill.max_bytes, spill.segment_bytes), (1 << 30, 16 << 20));
+    assert_eq!((spill.sync_every_us, spill.resend_rate), (200_000, None));
+    assert_eq!((spill.live_first, spill.when_full.value), (false, WhenFull::Block));
+    let keys = "type = \"stdout\"\nwhen_full = \"spill\"\nspill = { max_size = \"2MiB\", segment = \
+                \"1MiB\", fsync = \"always\", resend_rate = 7, live_first = true, when_full = \
+                \"drop_newest\" }";
+    let spill = sink(&format!("{keys}\n")).spill.unwrap();
+    assert_eq!((spill.max_bytes, spill.segment_bytes), (2 << 20, 1 << 20));
+    assert_eq!((spill.sync_every_us, spill.resend_rate), (0, Some(7)));
+    assert_eq!((spill.live_first, spill.when_full.value), (true, WhenFull::DropNewest));
+    assert_eq!(sink("type = \"stdout\"").spill, None);
+}
+
+#[test]
+fn a_sink_that_spills_needs_a_folder_to_run_and_none_to_be_looked_at() {
+    let flow = "[sources.in]\ntype = \"stdin\"\n[sinks.out]\ntype = \"stdout\"\ninputs = \
+                [\"in\"]\nwhen_full = \"spill\"\n";
+    assert!(Loader::new().text("flow.toml", flow).load().is_ok());
+    let errors = Loader::new().text("flow.toml", flow).to_run().load().unwrap_err().to_string();
+    let message = "flow.toml:6:13: error: sink 'out' spills, and there is no 'data_dir'";
+    assert!(errors.contains(message), "{errors}");
+}
+
+#[test]
 fn every_key_of_a_file_sink_reaches_the_plan() {
     let plan = sink(
         "type = \"file\"\npath = \"out/{device}/{date:%Y}.log\"\nmode = \"truncate\"\n\

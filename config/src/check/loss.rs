@@ -46,7 +46,9 @@ fn dropping(flow: &ParsedFlow) -> Vec<(&Node, &Spanned<WhenFull>)> {
     for node in &flow.nodes {
         let sink = flow.plan.sinks.iter().find(|s| s.name == node.name);
         let edges = node.inputs.iter().filter_map(|i| i.bound.as_ref()).map(|b| &b.when_full);
-        let all = edges.chain(sink.map(|s| &s.when_full)).filter(|w| w.drops());
+        let spill = sink.and_then(|s| s.spill.as_ref()).map(|s| &s.when_full);
+        let sinks = sink.map(|s| &s.when_full).into_iter().chain(spill);
+        let all = edges.chain(sinks).filter(|w| w.drops());
         found.extend(all.map(|when_full| (node, when_full)));
     }
     found

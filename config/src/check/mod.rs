@@ -3,6 +3,7 @@
 
 mod claims;
 mod cycle;
+mod data_dir;
 mod keyed;
 mod loss;
 mod memory;
@@ -12,6 +13,8 @@ mod wiring;
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::parse::{Node, ParsedFlow};
 use crate::plan::Listen;
+
+pub(crate) use data_dir::check as data_dir;
 
 /// Every check over everything that was loaded.
 pub(crate) fn all(

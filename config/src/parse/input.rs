@@ -8,8 +8,8 @@ use crate::span::{Span, Spanned};
 use crate::value::{Table, Value};
 use crate::words::wrong_type;
 
-/// Names of the full policies of this version.
-pub(super) const WHEN_FULL: &[(&str, WhenFull)] = &[
+/// Names of the full policies of a way back.
+const WHEN_FULL: &[(&str, WhenFull)] = &[
     ("block", WhenFull::Block),
     ("drop_newest", WhenFull::DropNewest),
     ("drop_oldest", WhenFull::DropOldest),
@@ -109,7 +109,7 @@ fn input(cx: &mut Context<'_>, item: &Spanned<Value>, what: &str, bounds: bool) 
             let section = Section::open(cx, table, &schema::INPUT, &what, item.span, None);
             let from = section.filled(cx, "from");
             let bytes = section.size(cx, "bound");
-            let when_full = section.one_of(cx, "when_full", WHEN_FULL);
+            let when_full = way_back(cx, &section);
             // Half a bound is reported above; as a bound it keeps the cycle from
             // being reported, too.
             let when_full = when_full.unwrap_or_default();
@@ -122,6 +122,18 @@ fn input(cx: &mut Context<'_>, item: &Spanned<Value>, what: &str, bounds: bool) 
             None
         }
     }
+}
+
+fn way_back(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Spanned<WhenFull>> {
+    if let Some(Spanned { value: Value::String(text), span }) = section.table.get("when_full")
+        && text == "spill"
+    {
+        let message = format!("'when_full' of {} cannot be 'spill'", section.what);
+        let help = "what goes round stays in memory; a sink can spill";
+        cx.push(Diagnostic::error(*span, message).help(help));
+        return None;
+    }
+    section.one_of(cx, "when_full", WHEN_FULL)
 }
 
 pub(super) fn split(text: Spanned<String>, bound: Option<LoopBound>) -> Input {

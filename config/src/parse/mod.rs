@@ -13,6 +13,7 @@ mod operator_keyed;
 mod retry;
 mod sink;
 mod source;
+mod spill;
 mod template;
 mod test;
 mod throttle;

@@ -1,17 +1,16 @@
 //! `[sinks.NAME]` and `[dead_letters]`.
 
-use super::input::WHEN_FULL;
 use super::retry::retry;
 use super::source::{UNIX_MODES, acks, is_datagrams};
-use super::{codec, component, mqtt, net, template, tls};
+use super::{codec, component, mqtt, net, spill, template, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
-    EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, Rotation, SinkKind, SinkPlan, WhenFull,
+    EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, Rotation, SinkKind, SinkPlan,
 };
 use crate::schema::{self, Family};
 use crate::section::{Context, Section};
 use crate::span::Spanned;
-use crate::value::{Table, Value};
+use crate::value::Table;
 
 /// One sink; reports what is wrong with it.
 pub(super) fn sink(
@@ -25,7 +24,8 @@ pub(super) fn sink(
     let component = component(cx, family, table, what, name)?;
     let section = &component.section;
     let kind = kind(cx, component.kind, section);
-    let when_full = when_full(cx, section);
+    let when_full = spill::when_full(cx, section, inputs.is_empty() && what == "[dead_letters]");
+    let spill = spill::spill(cx, section, when_full.as_ref());
     let buffer_bytes = section.size(cx, "buffer");
     let (mut encode, mut frame) = (Some(EncodePlan::Json), Some(FramePlan::Newline));
     if component.kind != "blackhole" {
@@ -39,22 +39,10 @@ pub(super) fn sink(
         encode: encode?,
         frame: frame?,
         when_full: when_full?,
+        spill: spill?,
         buffer_bytes: buffer_bytes?,
         kind: kind?,
     })
-}
-
-fn when_full(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Spanned<WhenFull>> {
-    let written = section.table.get("when_full");
-    if let Some(Spanned { value: Value::String(text), span }) = written
-        && text == "spill"
-    {
-        let message =
-            format!("'when_full' of {}: 'spill' is not available in this version", section.what);
-        cx.push(Diagnostic::error(*span, message).help("use block, drop_newest or drop_oldest"));
-        return None;
-    }
-    section.one_of(cx, "when_full", WHEN_FULL)
 }
 
 fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SinkKind> {

@@ -31,7 +31,7 @@ pub use operator_keyed::{
 };
 pub use sink::{
     BreakerPlan, DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment,
-    SinkKind, SinkPlan, Template, WhenFull,
+    SinkKind, SinkPlan, SpillPlan, Template, WhenFull,
 };
 pub use source::{
     CsvDecode, DecodePlan, FileSource, FileStart, FramePlan, GenField, Listen, ReadMode, Scalar,

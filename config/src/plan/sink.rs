@@ -19,6 +19,8 @@ pub struct SinkPlan {
     pub frame: FramePlan,
     /// What happens to messages for which there is no room.
     pub when_full: Spanned<WhenFull>,
+    /// How messages wait on disk, with [`WhenFull::Spill`].
+    pub spill: Option<SpillPlan>,
     /// Encoded bytes that may wait for the other side.
     pub buffer_bytes: u64,
     /// The connector.
@@ -35,7 +37,7 @@ pub enum WhenFull {
     DropNewest,
     /// What waits longest is dropped and counted.
     DropOldest,
-    /// What comes waits on disk. Not in this version.
+    /// What comes waits on disk, as [`SpillPlan`] says.
     Spill,
 }
 
@@ -56,6 +58,23 @@ impl WhenFull {
     pub const fn drops(self) -> bool {
         matches!(self, Self::DropNewest | Self::DropOldest)
     }
+}
+
+/// `spill = { ... }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpillPlan {
+    /// No more is kept on disk.
+    pub max_bytes: u64,
+    /// Size of one file.
+    pub segment_bytes: u64,
+    /// How far apart writes through to the disk are; 0: as close as it can.
+    pub sync_every_us: u64,
+    /// Stored messages per second that are sent at most.
+    pub resend_rate: Option<u64>,
+    /// New messages go before stored ones.
+    pub live_first: bool,
+    /// What happens when there is no room on disk either.
+    pub when_full: Spanned<WhenFull>,
 }
 
 /// `encode`

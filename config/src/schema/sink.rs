@@ -27,9 +27,17 @@ static FULL: Schema = Schema {
         TYPE,
         def(
             "when_full",
-            OneOf(&["block", "drop_newest", "drop_oldest"]),
+            OneOf(&["block", "drop_newest", "drop_oldest", "spill"]),
             "block",
-            "What happens to messages for which there is no room. `spill` is not in this version.",
+            "What happens to messages for which there is no room: everything before them waits, \
+             the newest or the oldest are dropped and counted, or they wait on disk (`spill`, \
+             which needs `data_dir` in [daemon] and is not for [dead_letters]).",
+        ),
+        opt(
+            "spill",
+            Other("a table"),
+            "defaults",
+            "How they wait on disk, with `when_full = \"spill\"`.",
         ),
         def("buffer", Size(4 << 10, 1 << 34), "1MiB", "Bytes that may wait for the other side."),
     ],
@@ -90,7 +98,9 @@ pub(crate) static SINK_FILE: Schema = Schema {
 pub(crate) static ROTATE: Schema = Schema {
     title: "rotate",
     header: "rotate = { ... }",
-    about: "",
+    about: "`size` and `keep` together bound what a file takes on disk, dead letters too: no more \
+            than `keep` closed files of `size` and the one at hand stay, the oldest goes. Without \
+            `keep` nothing is ever removed.",
     parents: &[],
     keys: &[
         opt(
@@ -107,7 +117,7 @@ pub(crate) static ROTATE: Schema = Schema {
 pub(crate) static STDOUT: Schema = Schema {
     title: "a stdout sink",
     header: "type = \"stdout\"",
-    about: "Standard output.",
+    about: "Standard output. Accepted means written.",
     parents: &[&CODED],
     keys: &[],
 };
@@ -186,7 +196,8 @@ pub(crate) static CIRCUIT_BREAKER: Schema = Schema {
 pub(crate) static SINK_UDP: Schema = Schema {
     title: "a udp sink",
     header: "type = \"udp\"",
-    about: "One datagram per message.",
+    about: "One datagram per message. Accepted means that the kernel took it; datagrams may be \
+            lost on their way.",
     parents: &[&CODED],
     keys: &[ADDRESS],
 };
@@ -194,7 +205,8 @@ pub(crate) static SINK_UDP: Schema = Schema {
 pub(crate) static SINK_UNIX: Schema = Schema {
     title: "a unix sink",
     header: "type = \"unix\"",
-    about: "A socket in the file system that someone else created.",
+    about: "A socket in the file system that someone else created. Accepted means that the kernel \
+            took it.",
     parents: &[&CODED],
     keys: &[
         req("path", Text, "Where the socket is."),
@@ -206,7 +218,7 @@ pub(crate) static SINK_UNIX: Schema = Schema {
 pub(crate) static BLACKHOLE: Schema = Schema {
     title: "a blackhole sink",
     header: "type = \"blackhole\"",
-    about: "Takes everything, counts it, keeps nothing.",
+    about: "Takes everything, counts it, keeps nothing. Accepted at once.",
     parents: &[&FULL],
     keys: &[],
 };
@@ -257,6 +269,58 @@ pub(crate) static DEAD_LETTERS: Family = Family {
         ("udp", &SINK_UDP),
         ("unix", &SINK_UNIX),
         ("blackhole", &BLACKHOLE),
+    ],
+};
+
+pub(crate) static SPILL: Schema = Schema {
+    title: "spill",
+    header: "spill = { ... }",
+    about: "What a sink has no room for waits in files below `data_dir`, in order, and goes out \
+            before what comes later. A stored message is delivered as far as its source is \
+            concerned: it is on stable storage before the source hears of it, survives \
+            `kill -9` and a loss of power, and its file goes when the sink has accepted all of \
+            it. What a sink has taken and does not accept for a quarter of a second is stored, \
+            too. After a crash, at most what the sink accepted in the last 200 ms comes again.",
+    parents: &[],
+    keys: &[
+        def(
+            "max_size",
+            Size(1 << 20, 1 << 50),
+            "1GiB",
+            "What the files may take together, on each shard.",
+        ),
+        def(
+            "segment",
+            Size(64 << 10, 1 << 30),
+            "16MiB",
+            "Size of one file. `max_size` is two of them at least.",
+        ),
+        def(
+            "fsync",
+            Other("'always' or a duration"),
+            "200ms",
+            "How far apart the kernel is told to write through. Sources wait for it; `always`: \
+             again as soon as the last time is over.",
+        ),
+        opt(
+            "resend_rate",
+            Int(1, 1_000_000_000),
+            "as fast as the sink",
+            "Stored messages per second that go out at most.",
+        ),
+        def(
+            "live_first",
+            super::Kind::Bool,
+            "false",
+            "New messages go before stored ones, which follow when there is room. Order per key \
+             does not hold then.",
+        ),
+        def(
+            "when_full",
+            OneOf(&["block", "drop_newest"]),
+            "block",
+            "What happens when there is no room on disk either.",
+        ),
     ],
 };
 

@@ -162,6 +162,7 @@ mod tests {
             encode: EncodePlan::Json,
             frame: FramePlan::Newline,
             when_full: Spanned::new(WhenFull::Block, Default::default()),
+            spill: None,
             buffer_bytes: 128 << 10,
             kind: SinkKind::Stdout,
         };

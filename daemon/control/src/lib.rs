@@ -14,18 +14,14 @@
 #![forbid(unsafe_code)]
 
 mod api;
-mod change;
 mod check;
-mod definitions;
-mod desk;
+mod dead;
 mod export;
 mod figures;
 mod flow_test;
-mod jolokia;
 mod keeper;
 mod live;
 mod node;
-mod reload;
 mod run;
 mod scripts;
 mod side;
@@ -34,7 +30,8 @@ mod store;
 mod summary;
 mod view;
 
-pub use check::{Given, Prepared, prepare};
+pub use check::{Prepared, prepare};
+pub use dead::{DeadError, Filter, Letter, Replay, Replayed, letters, list, replay};
 pub use flow_test::{Failure, TestCase, TestReport, TestSuite, junit, test};
 pub use keeper::Keeper;
 pub use run::{Outcome, RunError, RunOptions, run};

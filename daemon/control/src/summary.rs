@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ringmain_base::units::format_bytes;
 use ringmain_metrics::{NamedSnapshot, Snapshot};
 use serde::{Serialize, Serializer};
 
@@ -76,6 +77,15 @@ pub struct Totals {
     /// Messages that came after their window was closed.
     #[serde(skip_serializing_if = "is_zero")]
     pub late: u64,
+    /// Messages that were stored on disk because the sink had no room.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub spilled: u64,
+    /// Stored messages that the sink was given.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resent: u64,
+    /// Bytes that stored messages still take on disk.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub disk_bytes: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -95,10 +105,12 @@ pub struct EdgeTotals {
 }
 
 impl Totals {
-    /// Whether every message that came in is accounted for.
+    /// Whether every message that came in is accounted for; what is stored
+    /// is left for the next run.
     #[must_use]
     pub fn balance(&self) -> bool {
-        self.rows_in == self.rows_out + self.dropped + self.dead
+        let accounted = self.rows_out + self.dropped + self.dead;
+        self.rows_in == accounted || (self.disk_bytes > 0 && self.rows_in > accounted)
     }
 }
 
@@ -115,6 +127,9 @@ impl Summary {
                 errors: c.errors,
                 evicted: c.evicted,
                 late: c.late,
+                spilled: c.spilled,
+                resent: c.resent,
+                disk_bytes: c.disk_bytes,
             };
             (c.name.clone(), totals)
         };
@@ -236,6 +251,14 @@ impl fmt::Display for Summary {
         for (component, metrics) in &self.metrics {
             for metric in metrics {
                 writeln!(f, "  {component}.{}: {}", metric.name, metric.value)?;
+            }
+        }
+        for (name, t) in self.components.iter().filter(|(_, t)| t.spilled + t.resent > 0) {
+            let (spilled, resent) = (grouped(t.spilled), grouped(t.resent));
+            write!(f, "  {name}: {spilled} stored on disk, {resent} sent from there")?;
+            match t.disk_bytes {
+                0 => writeln!(f)?,
+                bytes => writeln!(f, ", {} left", format_bytes(bytes))?,
             }
         }
         for edge in self.edges.iter().filter(|edge| self.is_cause(edge)) {

@@ -52,6 +52,24 @@ impl Counter {
     }
 }
 
+/// A level that one thread sets.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Only the owning shard may call it.
+    #[inline]
+    pub fn set(&self, level: u64) {
+        self.0.store(level, Ordering::Relaxed);
+    }
+
+    /// The level now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Counts of one component on one shard.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -80,6 +98,14 @@ pub struct Cells {
     pub late: Counter,
     /// Messages that an operator holds back now.
     pub held: Counter,
+    /// Messages that were stored on disk because the sink had no room.
+    pub spilled: Counter,
+    /// Stored messages that the sink was given.
+    pub resent: Counter,
+    /// Bytes of torn ends of what was stored, cut off at start.
+    pub torn_bytes: Counter,
+    /// Bytes that stored messages take on disk now.
+    pub disk_bytes: Gauge,
     /// Failures that belong to no message, such as a timer's.
     pub errors: Counter,
     named: OnceLock<Arc<Named>>,

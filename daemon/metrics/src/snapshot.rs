@@ -38,6 +38,14 @@ pub struct ComponentSnapshot {
     pub late: u64,
     /// Messages that it holds back now.
     pub held: u64,
+    /// Messages that were stored on disk because the sink had no room.
+    pub spilled: u64,
+    /// Stored messages that the sink was given.
+    pub resent: u64,
+    /// Bytes of torn ends of what was stored, cut off at start.
+    pub torn_bytes: u64,
+    /// Bytes that stored messages take on disk.
+    pub disk_bytes: u64,
     /// Failures that belong to no message, such as a timer's.
     pub errors: u64,
     /// Metrics that its code names itself, by name.
@@ -114,6 +122,10 @@ fn component(metrics: &FlowMetrics, at: usize, name: &str, role: Role) -> Compon
         expired: sum(|c| &c.expired),
         late: sum(|c| &c.late),
         held: sum(|c| &c.held),
+        spilled: sum(|c| &c.spilled),
+        resent: sum(|c| &c.resent),
+        torn_bytes: sum(|c| &c.torn_bytes),
+        disk_bytes: metrics.shards.iter().map(|cells| cells[at].disk_bytes.get()).sum(),
         errors: sum(|c| &c.errors),
         named: named::merge(metrics.shards.iter().map(|cells| cells[at].named_snapshot())),
     }

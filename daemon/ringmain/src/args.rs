@@ -38,6 +38,69 @@ pub(crate) enum Command {
     Test(TestArgs),
     /// Draw a flow as Mermaid (default) or DOT
     Graph(GraphArgs),
+    /// Look at dead letters in files, and put them back in
+    Dead(DeadArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeadArgs {
+    #[command(subcommand)]
+    pub(crate) command: DeadCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadCommand {
+    /// Count them by component and reason
+    List(LetterArgs),
+    /// Print them, one JSON object per line
+    Show {
+        #[command(flatten)]
+        letters: LetterArgs,
+        /// No more than so many
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<usize>,
+    },
+    /// Put them back in at the component that refused them
+    ///
+    /// Runs the flow with these messages as all that comes in, and its sinks as they
+    /// are configured. When everything has been accepted, those that were delivered
+    /// leave the file; those that were refused again stay there with their new
+    /// reason. Until then the file is left as it is, so that nothing is lost when
+    /// the run is ended early. A daemon must not have the file open. Exit 0: none
+    /// was refused again; 1: some were, or it failed; 78: the flow is refused.
+    #[command(verbatim_doc_comment)]
+    Replay(ReplayArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LetterArgs {
+    /// Files of dead letters, one JSON object per line
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Only those that this component refused; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) component: Vec<String>,
+    /// Only those with this reason; may be given several times
+    #[arg(long, value_name = "REASON")]
+    pub(crate) reason: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    pub(crate) letters: LetterArgs,
+    /// The flow that they belong to
+    #[arg(long, value_name = "FLOW.toml")]
+    pub(crate) flow: PathBuf,
+    /// Put them in at this component instead
+    #[arg(long, value_name = "COMPONENT")]
+    pub(crate) at: Option<String>,
+    /// The daemon's own file
+    #[arg(short, long, value_name = "RINGMAIN.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// How to talk to the kernel
+    #[arg(long, value_enum, default_value_t = Driver::Auto)]
+    pub(crate) io: Driver,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod dead;
 mod log;
 
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check(&args.paths, args.config.as_deref()),
         Command::Test(args) => test(&args),
         Command::Graph(args) => draw(&args),
+        Command::Dead(args) => dead::dead(args.command),
     }
 }
 

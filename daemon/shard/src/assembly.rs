@@ -1,10 +1,11 @@
 //! Puts a flow's parts together, on the shard that they are for.
 
+use ringmain_config::SinkPlan;
 use ringmain_connectors::{Placement, sink, source};
 use ringmain_ops::Operator;
 use ringmain_ops::chain::{Chain, Node, Target};
 use ringmain_ring::Span;
-use ringmain_slab::{Budget, Slab};
+use ringmain_slab::{Budget, SharedSchema, Slab};
 
 use crate::checkpoint::{Checkpoints, SavedState};
 use crate::dead_letter::{self, DeadLetters};
@@ -14,6 +15,7 @@ use crate::flow::{FlowShard, Owner};
 use crate::inlet::{LoopInlet, Positions, RemoteInlet, SourceInlet, Stage};
 use crate::operators;
 use crate::outlet::Outlet;
+use crate::spill::{Spill, SpillParts};
 use crate::wiring::{FlowParts, OutletParts};
 
 /// What refused messages of the dead letters' own sink are gathered in: they
@@ -60,7 +62,8 @@ impl Assembly<'_, '_> {
         let dead_outlet = dead_outlet.transpose()?;
         let letters = parts.letters.take();
         let dead = dead_letters(&parts, letters, parts.slab_bytes);
-        let exits = exits(&mut parts, dead);
+        let mut exits = exits(&mut parts, dead);
+        exits.origins = origins(&sources, &remotes);
         Ok(FlowShard {
             timer_needs: parts.graph.timer_needs(),
             sinks: parts.plan.sinks.len(),
@@ -149,6 +152,7 @@ impl Assembly<'_, '_> {
             let targets = parts.graph.sources[part.source].clone();
             let needs = entry_needs(parts, &targets);
             RemoteInlet {
+                source: part.source,
                 downstream: part.downstream,
                 id: self.inlet(),
                 targets,
@@ -193,8 +197,42 @@ impl Assembly<'_, '_> {
         let sink = sink(plan, &schema, place).map_err(|e| format!("{}: {e}", plan.name))?;
         let component = parts.graph.sink(outlet.sink);
         let owner = self.owners.add(owner);
-        Ok(Outlet::new(sink, component, owner, outlet.inputs, parts.cells.clone()))
+        let spill = spill(parts, plan, place.shard, &schema)?;
+        Ok(Outlet::new(sink, component, owner, outlet.inputs, parts.cells.clone(), spill))
     }
+}
+
+/// Where the messages of a sink that spills wait.
+fn spill(
+    parts: &FlowParts,
+    plan: &SinkPlan,
+    shard: u16,
+    schema: &SharedSchema,
+) -> Result<Option<Spill>, String> {
+    let Some(spill) = &plan.spill else { return Ok(None) };
+    let (flow, sink) = (parts.plan.name.as_str(), plan.name.as_str());
+    let Some(folder) = &parts.spill_dir else {
+        return Err(format!("{sink}: when_full: there is no data_dir to spill to"));
+    };
+    Ok(Some(Spill::new(SpillParts {
+        plan: spill.clone(),
+        dir: folder.join(sink).join(format!("shard-{shard}")),
+        owner: format!("{flow}/{sink}/{shard}"),
+        schema: schema.clone(),
+        buffer_bytes: plan.buffer_bytes,
+        slab_bytes: parts.slab_bytes,
+        budget: parts.budget.clone(),
+    })))
+}
+
+/// By inlet, the component of its source.
+fn origins(sources: &[SourceInlet], remotes: &[RemoteInlet]) -> Vec<Option<usize>> {
+    let sources = sources.iter().map(|inlet| (inlet.id, inlet.component));
+    let all: Vec<_> = sources.chain(remotes.iter().map(|inlet| (inlet.id, inlet.source))).collect();
+    let count = all.iter().map(|(id, _)| usize::from(*id) + 1).max().unwrap_or(0);
+    let mut origins = vec![None; count];
+    all.into_iter().for_each(|(id, component)| origins[usize::from(id)] = Some(component));
+    origins
 }
 
 /// What a batch from outside a cycle needs: half of each way back stays free,
@@ -270,6 +308,7 @@ fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
         dead,
         cells: parts.cells.clone(),
         inlet: 0,
+        origins: Vec::new(),
         span: Span { first: 0, last: 0 },
         now: ringmain_base::Now::default(),
         blocked: false,

@@ -2,9 +2,11 @@
 //! dead letters.
 //!
 //! A dead letter is itself a message, with the fields `time`, `flow`,
-//! `component`, `reason`, `detail` and either `message` (the row that was
-//! refused, as a nested value) or `raw`, `origin` and `offset` (the bytes that
-//! did not become a row). A flow without `[dead_letters]` counts and logs.
+//! `component`, `reason`, `detail`, `source` (the source that it came from,
+//! where that is known) and either `message` (the row that was refused, as a
+//! nested value) or `raw`, `origin` and `offset` (the bytes that did not become
+//! a row, and where they stood). Bytes that are not UTF-8 are written in base64
+//! and say so in `encoding`. A flow without `[dead_letters]` counts and logs.
 
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use ringmain_slab::{
     Budget, RowBuilder, RowRef, Scalar, Schema, Scratch, SharedSchema, Slab, TreeBuilder, ValueRef,
 };
 
+use crate::values::copy;
+
 /// A row of a dead letter is built again in a slab of twice the size until it
 /// fits, this often.
 const GROW_ATTEMPTS: usize = 16;
@@ -21,17 +25,30 @@ const GROW_ATTEMPTS: usize = 16;
 /// How often a component without dead letters may log, in microseconds.
 const LOG_EVERY_US: u64 = 10_000_000;
 
-const FIELDS: [&str; 9] =
-    ["time", "flow", "component", "reason", "detail", "origin", "offset", "message", "raw"];
+const FIELDS: [&str; 11] = [
+    "time",
+    "flow",
+    "component",
+    "reason",
+    "detail",
+    "source",
+    "origin",
+    "offset",
+    "message",
+    "raw",
+    "encoding",
+];
 const TIME: u16 = 0;
 const FLOW: u16 = 1;
 const COMPONENT: u16 = 2;
 const REASON: u16 = 3;
 const DETAIL: u16 = 4;
-const ORIGIN: u16 = 5;
-const OFFSET: u16 = 6;
-const MESSAGE: u16 = 7;
-const RAW: u16 = 8;
+const SOURCE: u16 = 5;
+const ORIGIN: u16 = 6;
+const OFFSET: u16 = 7;
+const MESSAGE: u16 = 8;
+const RAW: u16 = 9;
+const ENCODING: u16 = 10;
 
 /// The schema of dead letters, the same for every flow.
 #[must_use]
@@ -53,6 +70,8 @@ pub(crate) struct DeadLetters {
     upstream: Option<Upstream<Slab>>,
     slab: Slab,
     scratch: Scratch,
+    /// The source that rows come from now.
+    pub source: Option<usize>,
     quiet_until_us: Vec<u64>,
     lost: u64,
 }
@@ -75,8 +94,14 @@ impl DeadLetters {
             upstream,
             slab: Slab::new(slab_bytes, budget),
             scratch: Scratch::default(),
+            source: None,
             lost: 0,
         }
+    }
+
+    /// A component's name with its flow's.
+    pub(crate) fn name(&self, component: usize) -> String {
+        format!("{}.{}", self.flow, self.components[component])
     }
 
     /// Whether a batch may be worked on: its dead letters, should all of it
@@ -137,7 +162,10 @@ impl DeadLetters {
             }
             match std::str::from_utf8(bytes) {
                 Ok(text) => letter.set_str(RAW, text),
-                Err(_) => letter.set(RAW, Scalar::Bytes(bytes)),
+                Err(_) => {
+                    letter.set(RAW, Scalar::Bytes(bytes));
+                    letter.set_str(ENCODING, "base64");
+                }
             }
         });
     }
@@ -195,6 +223,9 @@ impl DeadLetters {
             letter.set_str(COMPONENT, &self.components[component]);
             letter.set_str(REASON, reason.name());
             letter.set_str(DETAIL, detail);
+            if let Some(source) = self.source {
+                letter.set_str(SOURCE, &self.components[source]);
+            }
             body(&mut letter);
             if letter.finish(now.wall_us).is_ok() {
                 return;
@@ -248,30 +279,4 @@ fn row_as_map(tree: &mut TreeBuilder<'_, '_>, row: RowRef<'_>, names: &Schema) {
         copy(tree, value);
     }
     tree.close();
-}
-
-/// Copies a value. A value at the depth limit of its own message would be
-/// beyond it inside the letter; it becomes null there.
-fn copy(tree: &mut TreeBuilder<'_, '_>, value: ValueRef<'_>) {
-    match value {
-        ValueRef::Absent | ValueRef::Null => tree.scalar(Scalar::Null),
-        ValueRef::Bool(v) => tree.scalar(Scalar::Bool(v)),
-        ValueRef::Int(v) => tree.scalar(Scalar::Int(v)),
-        ValueRef::Float(v) => tree.scalar(Scalar::Float(v)),
-        ValueRef::Number(v) => tree.scalar(Scalar::Number(v)),
-        ValueRef::Str(v) => tree.scalar(Scalar::Str(v)),
-        ValueRef::Bytes(v) => tree.scalar(Scalar::Bytes(v)),
-        ValueRef::List(list) if tree.list() => {
-            list.iter().for_each(|item| copy(tree, item));
-            tree.close();
-        }
-        ValueRef::Map(map) if tree.map() => {
-            for (key, item) in map.iter() {
-                tree.key(key);
-                copy(tree, item);
-            }
-            tree.close();
-        }
-        ValueRef::List(_) | ValueRef::Map(_) => tree.scalar(Scalar::Null),
-    }
 }

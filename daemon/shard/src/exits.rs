@@ -68,6 +68,8 @@ pub(crate) struct Exits {
     pub cells: Arc<[Cells]>,
     /// The batch under way: whose it is, and its number.
     pub inlet: u16,
+    /// By inlet: the component of its source, if it has one.
+    pub origins: Vec<Option<usize>>,
     pub span: Span,
     pub now: Now,
     /// An operator takes no more batches.
@@ -88,12 +90,14 @@ impl Exits {
     /// The batch that runs next.
     pub(crate) fn begin(&mut self, inlet: u16, number: u64, now: Now) {
         self.inlet = inlet;
+        self.dead.source = self.origins.get(usize::from(inlet)).copied().flatten();
         self.span = Span { first: number, last: number };
         self.now = now;
     }
 
     /// The batch is through.
     pub(crate) fn end(&mut self) {
+        self.dead.source = None;
         self.dead.flush(self.inlet, self.span, self.now);
     }
 

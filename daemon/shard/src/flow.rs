@@ -181,6 +181,7 @@ impl FlowShard {
 
     fn stop(&mut self, io: &mut dyn Io, now: Now) {
         self.stopping = true;
+        self.outlets.iter_mut().for_each(Outlet::stop);
         for inlet in &mut self.sources {
             let cells = &self.cells[inlet.component];
             inlet.with(io, &mut self.exits.dead, cells, now, |s, _, cx| s.stop(cx));

@@ -180,6 +180,8 @@ impl SourceInlet {
 /// A queue from the exchange of another shard. What comes in is treated like a
 /// source of its own, and its position goes back as the ack.
 pub(crate) struct RemoteInlet {
+    /// The source on the other shard.
+    pub source: usize,
     pub downstream: Downstream<Slab>,
     pub id: u16,
     pub targets: Vec<Target>,

@@ -36,9 +36,10 @@ mod memory;
 mod modules;
 mod operators;
 mod outlet;
-mod scoped;
+mod spill;
 mod test_bench;
 mod turn;
+mod values;
 mod wiring;
 
 pub use checkpoint::{CheckpointPart, CheckpointSlot, FINAL, SavedState};

@@ -1,9 +1,10 @@
 //! Every slab that a flow is given, in one sum.
 
-use ringmain_config::{FlowPlan, SourcePlan};
+use ringmain_config::{FlowPlan, SinkPlan, SourcePlan};
 use ringmain_connectors::source_bytes;
 
 use crate::graph::{Graph, ports, sink_on_each_shard, source_on_each_shard};
+use crate::spill;
 
 /// Slabs of an edge to a sink, at least: enough for the sink to work on some
 /// while others fill.
@@ -72,7 +73,7 @@ impl Slabs {
 
 /// Bytes that the connectors' buffers and the operators' states may take, over
 /// all shards.
-pub(crate) fn buffer_bytes(plan: &FlowPlan, shards: usize) -> u64 {
+pub(crate) fn buffer_bytes(plan: &FlowPlan, shards: usize, slab_bytes: usize) -> u64 {
     let instances = |each: bool| if each { shards as u64 } else { 1 };
     let source = |s: &SourcePlan| source_bytes(s) * instances(source_on_each_shard(&s.kind));
     let sources: u64 = plan.sources.iter().map(source).sum();
@@ -82,5 +83,10 @@ pub(crate) fn buffer_bytes(plan: &FlowPlan, shards: usize) -> u64 {
     let chains = if plan.partition.is_some() { shards as u64 } else { 1 };
     let states = plan.operators.iter().map(|op| crate::keyed::state_bytes(&op.kind));
     let states = states.fold(0, u64::saturating_add).saturating_mul(chains);
-    sources.saturating_add(sinks).saturating_add(states)
+    let spill = |s: &SinkPlan| {
+        spill::memory_bytes(s.buffer_bytes, slab_bytes) * instances(sink_on_each_shard(s))
+    };
+    let spilling = plan.sinks.iter().filter(|s| s.spill.is_some());
+    let spilling = spilling.map(spill).fold(0, u64::saturating_add);
+    [sinks, states, spilling].into_iter().fold(sources, u64::saturating_add)
 }

@@ -7,6 +7,7 @@
 //! divided and the operators are on every shard, joined by an exchange; sinks
 //! that cannot be divided are on the home shard.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -45,6 +46,9 @@ pub struct WireOptions<'a> {
     pub states: &'a Arc<[SavedState]>,
     /// Whether positions and state are kept.
     pub keep_positions: bool,
+    /// Where messages wait that a sink has no room for: the daemon's
+    /// `data_dir`.
+    pub data_dir: Option<&'a Path>,
     /// What the connectors of one run share.
     pub claims: &'a Claims,
 }
@@ -120,6 +124,7 @@ pub struct FlowParts {
     pub(crate) letters_sink: Option<OutletParts>,
     pub(crate) checkpoints: Option<CheckpointSlot>,
     pub(crate) states: Arc<[SavedState]>,
+    pub(crate) spill_dir: Option<PathBuf>,
 }
 
 /// Memory that a flow takes on so many shards: slabs and connectors' buffers.
@@ -128,7 +133,7 @@ pub fn memory_bytes(plan: &FlowPlan, shards: usize, slab_bytes: usize) -> u64 {
     let shards = if plan.partition.is_some() { shards } else { 1 };
     let slabs = Slabs::of(plan, &Graph::of(plan), shards, slab_bytes).total();
     let slabs = (slabs as u64).saturating_mul(slab_bytes as u64);
-    slabs.saturating_add(buffer_bytes(plan, shards))
+    slabs.saturating_add(buffer_bytes(plan, shards, slab_bytes))
 }
 
 /// Wires a flow.
@@ -217,6 +222,7 @@ impl<'a> Wiring<'a> {
             letters_sink: None,
             checkpoints: self.options.keep_positions.then(CheckpointSlot::default),
             states: self.options.states.clone(),
+            spill_dir: self.options.data_dir.map(|d| d.join("spill").join(&self.plan.name.value)),
         }
     }
 

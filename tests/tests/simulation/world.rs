@@ -216,6 +216,7 @@ impl Life {
             restore: &checkpoint.positions,
             states: &states,
             keep_positions: true,
+            data_dir: None,
             claims: &Claims::default(),
         };
         let Wired { parts, metrics, control, positions, checkpoints } = wire(plan, &options);

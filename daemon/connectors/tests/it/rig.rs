@@ -85,6 +85,7 @@ pub fn sink_plan(kind: SinkKind) -> SinkPlan {
         encode: EncodePlan::Json,
         frame: FramePlan::Newline,
         when_full: spanned(WhenFull::Block),
+        spill: None,
         buffer_bytes: 1 << 20,
         kind,
     }

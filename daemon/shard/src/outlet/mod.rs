@@ -18,6 +18,11 @@ use ringmain_slab::{RowRef, Slab};
 
 use crate::dead_letter::DeadLetters;
 use crate::exits::Shed;
+use crate::spill::{self, Spill};
+
+mod spilling;
+
+use spilling::Spilling;
 
 /// Slabs taken per turn, so that a turn stays bounded.
 const SLABS_PER_TURN: usize = 16;
@@ -34,6 +39,8 @@ struct Current {
     input: usize,
     slab: Slab,
     from: usize,
+    /// Where the rows begin that the sink took and no unit has yet.
+    unit_from: usize,
 }
 
 /// What became of a slab that was taken out of a queue, in the order of the
@@ -60,6 +67,10 @@ pub(crate) struct Outlet {
     flushed: bool,
     refused: Refused,
     cells: Arc<[Cells]>,
+    /// Of a sink that spills.
+    spilling: Option<Box<Spilling>>,
+    /// The flow is told to end: what is stored may stay where it is.
+    stopping: bool,
 }
 
 /// Rows of the sink that it refused and that are still to be taken off the
@@ -79,6 +90,7 @@ impl Outlet {
         owner: u32,
         inputs: Vec<(Downstream<Slab>, Shed)>,
         cells: Arc<[Cells]>,
+        spill: Option<Spill>,
     ) -> Self {
         let input = |(downstream, shed)| Input { downstream, shed, drained: false, finished: 0 };
         Self {
@@ -93,6 +105,8 @@ impl Outlet {
             flushed: false,
             refused: Refused::default(),
             cells,
+            spilling: spill.map(|spill| Box::new(Spilling::new(spill))),
+            stopping: false,
         }
     }
 
@@ -102,6 +116,7 @@ impl Outlet {
         dead: &mut DeadLetters,
         now: Now,
     ) -> Result<(), ringmain_connectors::ConnectorError> {
+        self.open_spill(io, dead, now)?;
         self.with(io, dead, now, |sink, cx| sink.open(cx))
     }
 
@@ -113,12 +128,25 @@ impl Outlet {
         dead: &mut DeadLetters,
         now: Now,
     ) {
-        self.with(io, dead, now, |sink, cx| sink.on_event(tag, event, cx));
+        match &mut self.spilling {
+            Some(spilling) if tag >= spill::TAGS => spilling.spill.on_event(tag, event, io, now),
+            _ => self.with(io, dead, now, |sink, cx| sink.on_event(tag, event, cx)),
+        }
+    }
+
+    /// The flow is told to end.
+    pub(crate) fn stop(&mut self) {
+        self.stopping = true;
     }
 
     /// One bounded step; returns how much was done.
     pub(crate) fn turn(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
         self.with(io, dead, now, |sink, cx| sink.poll(cx));
+        if let Some(mut spilling) = self.spilling.take() {
+            let work = self.turn_spilling(&mut spilling, io, dead, now);
+            self.spilling = Some(spilling);
+            return work;
+        }
         self.shed_where_asked();
         let mut work = 0;
         for _ in 0..SLABS_PER_TURN {
@@ -148,16 +176,24 @@ impl Outlet {
 
     /// All queues have announced their end, and everything is accepted.
     pub(crate) fn is_done(&self) -> bool {
-        self.flushed && self.sink.is_idle() && self.pending.is_empty()
+        match &self.spilling {
+            Some(spilling) => self.is_done_spilling(spilling),
+            None => self.flushed && self.sink.is_idle() && self.pending.is_empty(),
+        }
     }
 
     /// When it wants a turn though nothing happens.
     pub(crate) fn wake_at_us(&self) -> Option<u64> {
-        self.sink.wake_at_us()
+        let spilling = self.spilling.as_ref().and_then(|s| s.wake_at_us(self.current.is_some()));
+        self.sink.wake_at_us().into_iter().chain(spilling).min()
     }
 
     pub(crate) fn health(&self) -> Health {
-        self.sink.health()
+        let health = self.sink.health();
+        match &self.spilling {
+            Some(spilling) => spilling.health(health),
+            None => health,
+        }
     }
 
     /// Queues in which something waits.
@@ -172,7 +208,7 @@ impl Outlet {
             let input = &mut self.inputs[at];
             match input.downstream.recv() {
                 Some(Item::Slab { slab, .. }) => {
-                    return Some(Current { input: at, slab, from: 0 });
+                    return Some(Current { input: at, slab, from: 0, unit_from: 0 });
                 }
                 Some(Item::Marker(Marker::Drain)) => input.drained = true,
                 // Other markers order control against data elsewhere; a sink
