@@ -197,7 +197,7 @@ impl Assembly<'_, '_> {
         let sink = sink(plan, &schema, place).map_err(|e| format!("{}: {e}", plan.name))?;
         let component = parts.graph.sink(outlet.sink);
         let owner = self.owners.add(owner);
-        let spill = spill(parts, plan, place.shard, &schema)?;
+        let spill = spill(parts, plan, place, &schema)?;
         Ok(Outlet::new(sink, component, owner, outlet.inputs, parts.cells.clone(), spill))
     }
 }
@@ -206,14 +206,22 @@ impl Assembly<'_, '_> {
 fn spill(
     parts: &FlowParts,
     plan: &SinkPlan,
-    shard: u16,
+    place: &Placement,
     schema: &SharedSchema,
 ) -> Result<Option<Spill>, String> {
+    let shard = place.shard;
     let Some(spill) = &plan.spill else { return Ok(None) };
     let (flow, sink) = (parts.plan.name.as_str(), plan.name.as_str());
     let Some(folder) = &parts.spill_dir else {
         return Err(format!("{sink}: when_full: there is no data_dir to spill to"));
     };
+    if let Some(left) = crate::spill::left_behind(&folder.join(sink), place.shards) {
+        return Err(format!(
+            "{sink}: spill: {} holds messages that a shard stored which is not there now: start \
+             once with as many cores as then, or move the folder away",
+            left.display()
+        ));
+    }
     Ok(Some(Spill::new(SpillParts {
         plan: spill.clone(),
         dir: folder.join(sink).join(format!("shard-{shard}")),

@@ -389,3 +389,17 @@ fn fields_are_told_by_name_after_a_restart() {
     };
     assert_eq!(sorted(&text), sorted(&expected));
 }
+
+#[test]
+fn messages_of_a_shard_that_is_no_more_are_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut world, _) = stalled(&flow("fsync = \"1ms\""), dir.path());
+    run_until(&mut world, "something is stored", |w| w.component("out").disk_bytes > 0);
+    drop(world);
+    let folder = dir.path().join("spill/f/out");
+    fs::rename(folder.join("shard-0"), folder.join("shard-3")).unwrap();
+    let mut world = World::in_folder(&flow(""), 1, Some(dir.path()));
+    world.turn();
+    let errors = world.control.errors().join("\n");
+    assert!(errors.contains("shard-3 holds messages"), "{errors}");
+}

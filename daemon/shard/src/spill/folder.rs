@@ -239,6 +239,12 @@ impl Folder {
     }
 }
 
+/// Whether there is any segment in the folder.
+pub(super) fn has_segments(dir: &Path) -> bool {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries.flatten().any(|entry| entry.path().extension().is_some_and(|e| e == SUFFIX))
+}
+
 /// A segment to read from, with the names of its fields.
 pub(super) fn open(segment: &Segment) -> io::Result<(File, Head)> {
     let mut file = File::open(&segment.path)?;

@@ -35,7 +35,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringmain_base::Now;
 use ringmain_config::SpillPlan;
@@ -65,6 +65,18 @@ pub(crate) fn memory_bytes(buffer_bytes: u64, slab_bytes: usize) -> u64 {
         + 3 * write // filling, under way, spare
         + 2 * read + slab // a piece; the inbox with a frame
         + 3 * slab // on its way to the sink; scattered rows; rows of another schema
+}
+
+/// A folder with messages of a shard beyond `shards`: nobody would deliver
+/// them.
+pub(crate) fn left_behind(sink: &Path, shards: u16) -> Option<PathBuf> {
+    let folders = std::fs::read_dir(sink).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut beyond = folders.filter(|path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let shard = name.and_then(|name| name.strip_prefix("shard-")?.parse::<u16>().ok());
+        shard.is_some_and(|shard| shard >= shards)
+    });
+    beyond.find(|path| folder::has_segments(path))
 }
 
 /// What a spill is made from.
