@@ -202,15 +202,23 @@ pub(super) struct Farewell {
 
 /// Reads a whole packet with which the broker goes.
 pub(super) fn farewell(packet: &[u8]) -> Result<Farewell, Garbage> {
-    let mut bytes = BytesMut::from(packet);
-    let read = v5::Packet::read(&mut bytes, None);
-    let Ok(v5::Packet::Disconnect(packet)) = read else {
-        return Err(Garbage("a farewell that cannot be read"));
+    let (code, text) = match packet {
+        // The codec does not know the short forms.
+        [_, 0] => (0, None),
+        [_, 1, code] => (*code, None),
+        _ => {
+            let read = v5::Packet::read(&mut BytesMut::from(packet), None);
+            let Ok(v5::Packet::Disconnect(packet)) = read else {
+                return Err(Garbage("a farewell that cannot be read"));
+            };
+            let text = packet.properties.and_then(|p| p.reason_string);
+            (packet.reason_code as u8, text.map(|why| format!(" ({why})")))
+        }
     };
-    let code = packet.reason_code;
-    let text = packet.properties.and_then(|p| p.reason_string).map(|why| format!(" ({why})"));
-    let why =
-        format!("the broker ended the connection: {}{}", words(&code), text.unwrap_or_default());
+    let code = v5::DisconnectReasonCode::try_from(code)
+        .map_err(|_| Garbage("a farewell for an unknown reason"))?;
+    let (said, text) = (words(&code), text.unwrap_or_default());
+    let why = format!("the broker ended the connection: {said}{text}");
     Ok(Farewell { taken_over: code == v5::DisconnectReasonCode::SessionTakenOver, why })
 }
 
@@ -287,6 +295,8 @@ mod tests {
     #[test]
     fn a_taken_session_is_told_apart() {
         assert!(farewell(&[0xE0, 2, 0x8E, 0]).unwrap().taken_over);
+        assert!(farewell(&[0xE0, 1, 0x8E]).unwrap().taken_over);
+        assert!(farewell(&[0xE0, 0]).unwrap().why.ends_with("normal disconnection"));
         let shutdown = farewell(&[0xE0, 2, 0x8B, 0]).unwrap();
         assert_eq!(shutdown.why, "the broker ended the connection: server shutting down");
         assert!(!shutdown.taken_over);

@@ -28,6 +28,8 @@ mod input;
 mod outbox;
 mod sink;
 mod source;
+#[cfg(test)]
+mod tests;
 mod topic;
 mod wire;
 

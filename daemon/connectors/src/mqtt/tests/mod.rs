@@ -1,0 +1,5 @@
+//! Source and sink against a broker that does its worst.
+
+mod reading;
+mod rig;
+mod writing;
