@@ -11,11 +11,13 @@
 
 pub mod binary;
 pub mod corpus;
+pub mod cutter;
 pub mod daemon;
 pub mod driver;
 pub mod http;
 pub mod job;
 pub mod machine;
+pub mod mosquitto;
 pub mod net;
 pub mod sensors;
 pub mod summary;

@@ -105,7 +105,10 @@ pub(super) struct Client {
     /// Begin without the session, once or always.
     clean: bool,
     retry: Retry,
+    /// Waits when another client has the same id.
     clash: Backoff,
+    /// Waits when that may be so.
+    flap: Backoff,
     clash_until_us: u64,
     short_lives: u32,
     keep_alive_us: u64,
@@ -149,6 +152,7 @@ impl Client {
             clean: plan.clean_start,
             retry: Retry::new(&plan.retry, seed),
             clash: Backoff::new(&CLASH_RETRY, seed),
+            flap: Backoff::new(&plan.retry, seed),
             clash_until_us: 0,
             short_lives: 0,
             keep_alive_us: plan.keep_alive_us,
@@ -433,19 +437,20 @@ impl Client {
     }
 
     fn left(&mut self, farewell: Farewell, cx: &mut Cx<'_>) {
+        let mut why = farewell.why;
         if farewell.taken_over {
             let id = &self.id;
-            let why =
-                format!("another client came with the same client_id '{id}'; give each its own");
-            self.clashed(cx.now.mono_us);
-            self.lose(&why, cx);
-        } else {
-            self.lose(&farewell.why, cx);
+            why = format!("another client came with the same client_id '{id}'; give each its own");
+            let wait_us = self.clash.wait_us();
+            self.clash_until_us = cx.now.mono_us.saturating_add(wait_us);
         }
-    }
-
-    fn clashed(&mut self, now_us: u64) {
-        self.clash_until_us = now_us.saturating_add(self.clash.wait_us());
+        if self.state == State::Breaking {
+            // What the broker said before it closed explains more than that it
+            // closed.
+            self.trouble = Some(why);
+            return self.settle(cx);
+        }
+        self.lose(&why, cx);
     }
 
     /// What came is not MQTT.
@@ -484,6 +489,7 @@ impl Client {
         if now_us.saturating_sub(since_us) >= SHORT_LIFE_US {
             self.short_lives = 0;
             self.clash.reset();
+            self.flap.reset();
             return;
         }
         self.short_lives += 1;
@@ -493,7 +499,7 @@ impl Client {
                 ", {times} times in a row soon after it was made; perhaps another client has the \
                  same client_id '{id}'"
             ));
-            self.clashed(now_us);
+            self.clash_until_us = now_us.saturating_add(self.flap.wait_us());
         }
     }
 

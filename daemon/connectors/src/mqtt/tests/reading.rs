@@ -295,6 +295,8 @@ fn a_stolen_client_id_is_named_whatever_the_version() {
     reading.settle();
     reading.world.feed(0, &[0x20, 3, 0, 0, 0]);
     reading.world.feed(0, &[0xE0, 1, 0x8E]);
+    // Brokers close right behind it.
+    reading.world.io.finish(reading.world.ends[0]);
     reading.settle();
     let text = trouble(&reading);
     assert!(text.contains("another client came with the same client_id 'twin'"), "{text}");

@@ -1,0 +1,161 @@
+//! A mosquitto of the test's own, and its clients.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::net::free_port;
+use crate::wait::{until, until_some};
+
+/// A broker that ends with this value. It remembers sessions over restarts and
+/// queues without a limit.
+#[derive(Debug)]
+pub struct Mosquitto {
+    dir: TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Mosquitto {
+    /// Starts one, with more lines of configuration; they may name files of
+    /// [`Mosquitto::path`] as `DIR/NAME`.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    #[must_use]
+    pub fn start(more: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("mosquitto-").tempdir();
+        let dir = dir.expect("a temporary folder can be made");
+        let port = free_port();
+        let more = more.replace("DIR", &dir.path().to_string_lossy());
+        let anonymous = !more.contains("allow_anonymous");
+        let config = format!(
+            "user root\nlistener {port} 127.0.0.1\n{}persistence true\n\
+             persistence_location {}/\nmax_queued_messages 0\nmax_inflight_messages 1000\n\
+             set_tcp_nodelay true\nlog_dest stderr\nlog_type error\nlog_type warning\n\
+             log_type notice\nlog_type subscribe\n{more}\n",
+            if anonymous { "allow_anonymous true\n" } else { "" },
+            dir.path().display()
+        );
+        fs::write(dir.path().join("mosquitto.conf"), config).expect("a new file");
+        let mut broker = Self { dir, port, child: None };
+        broker.start_again();
+        broker
+    }
+
+    /// A file of its folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Waits until somebody has subscribed to a topic filter.
+    ///
+    /// # Panics
+    /// When nobody does.
+    pub fn wait_for_subscription(&self, filter: &str) {
+        let end = format!(" {filter}\n");
+        until(&format!("somebody subscribes to {filter}"), || self.log().contains(&end));
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Starts it when it was stopped.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&mut self) {
+        let log = fs::OpenOptions::new().append(true).create(true).open(self.path("log"));
+        let mut command = Command::new(program("mosquitto"));
+        command.arg("-c").arg(self.path("mosquitto.conf")).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(log.expect("a new file"));
+        let child = command.spawn().expect("mosquitto is installed (tests/run does that)");
+        let child = self.child.insert(child);
+        let port = self.port;
+        until_some("the broker listens", || {
+            let ended = child.try_wait().expect("it is a child");
+            assert!(ended.is_none(), "the broker ended: {ended:?}");
+            TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+    }
+
+    /// Ends it; it stores its sessions.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        let Some(mut child) = self.child.take() else { return };
+        kill_process(Pid::from_child(&child), signal).expect("it has not been waited for");
+        until("the broker ends", || child.try_wait().expect("it is a child").is_some());
+    }
+
+    /// Publishes one message and waits for its acknowledgement.
+    ///
+    /// # Panics
+    /// When the client fails.
+    pub fn publish(&self, topic: &str, qos: u8, message: &str) {
+        let mut client = self.client(topic, qos);
+        let status = client.args(["-m", message]).status().expect("mosquitto_pub is installed");
+        assert!(status.success(), "{status}");
+    }
+
+    fn client(&self, topic: &str, qos: u8) -> Command {
+        let mut command = Command::new(program("mosquitto_pub"));
+        let (port, qos) = (self.port.to_string(), qos.to_string());
+        command.args(["-h", "127.0.0.1", "-p", &port, "-t", topic, "-q", &qos]);
+        command
+    }
+
+    /// Begins to publish lines to a topic, each a message of QoS 1.
+    ///
+    /// # Panics
+    /// When the client cannot be started.
+    #[must_use]
+    pub fn publisher(&self, topic: &str, lines: &str) -> Child {
+        let mut command = self.client(topic, 1);
+        let mut child =
+            command.arg("-l").stdin(Stdio::piped()).spawn().expect("mosquitto_pub is installed");
+        let mut input = child.stdin.take().expect("it is piped");
+        let lines = lines.to_owned();
+        // The pipe is smaller than the lines.
+        std::thread::spawn(move || {
+            // A client that fails is seen at its end.
+            let _ = input.write_all(lines.as_bytes());
+        });
+        child
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the broker said:\n{}", self.log());
+        }
+        self.end(Signal::KILL);
+    }
+}
+
+/// Debian puts daemons where not everybody looks.
+fn program(name: &str) -> PathBuf {
+    let there = |folder: &str| Path::new(folder).join(name);
+    let folders = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+    let found = folders.into_iter().map(there).find(|path| path.is_file());
+    found.unwrap_or_else(|| PathBuf::from(name))
+}
