@@ -43,7 +43,7 @@ fn the_daemon_file_brings_its_flows_with_it() {
     let plan = ringmain_config::load(&[], Some(&path)).unwrap_or_else(|e| panic!("{e}"));
     assert!(plan.warnings.is_empty(), "{}", plan.warnings);
     assert!(plan.flows.len() >= 4);
-    assert_eq!(plan.shards.memory_bytes, 256 << 20);
+    assert_eq!(plan.shards.memory_bytes, 512 << 20);
 }
 
 #[test]
