@@ -49,6 +49,7 @@ fn claim(flow: &FlowPlan, several: bool, claims: &mut Vec<Claim>) {
     for source in &flow.sources {
         let (resource, span) = match &source.kind {
             SourceKind::Tcp { listen, .. } => (Resource::Tcp(listen.addr), listen.text.span),
+            SourceKind::Http(http) => (Resource::Tcp(http.listen.addr), http.listen.text.span),
             SourceKind::Udp { listen, .. } => (Resource::Udp(listen.addr), listen.text.span),
             SourceKind::Unix { path, .. } => (Resource::Socket(clean(path)), path.span),
             SourceKind::Stdin => (Resource::Stdin, source.name.span),

@@ -5,6 +5,7 @@ mod codec;
 mod daemon;
 mod flow;
 mod generator;
+mod http;
 mod input;
 mod mqtt;
 mod net;

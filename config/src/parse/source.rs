@@ -1,8 +1,8 @@
 //! `[sources.NAME]`.
 
-use super::{codec, component, generator, mqtt, net, tls};
+use super::{codec, component, generator, http, mqtt, net, tls};
 use crate::diagnostics::Diagnostic;
-use crate::plan::{FileSource, FileStart, ReadMode, SourceKind, SourcePlan, UnixMode};
+use crate::plan::{FileSource, FileStart, FramePlan, ReadMode, SourceKind, SourcePlan, UnixMode};
 use crate::schema::SOURCES;
 use crate::section::{Context, Section};
 use crate::span::Spanned;
@@ -25,7 +25,11 @@ pub(super) fn source(
     if component.kind != "generator" {
         let decode = codec::decode(cx, section);
         let datagrams = is_datagrams(component.kind, section);
-        let frame = codec::frame(cx, section, datagrams);
+        // What a request holds is for its `body` to say.
+        let frame = match component.kind {
+            "http" => Some(FramePlan::Newline),
+            _ => codec::frame(cx, section, datagrams),
+        };
         let bytes = section.size(cx, "frame_bytes");
         (plan.decode, plan.frame) = (decode?, frame?);
         plan.frame_bytes = u32::try_from(bytes?).ok()?;
@@ -53,6 +57,7 @@ fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<Sourc
     match kind {
         "generator" => generator::generator(cx, section),
         "file" => file(cx, section).map(SourceKind::File),
+        "http" => http::source(cx, section).map(SourceKind::Http),
         "mqtt" => mqtt::source(cx, section).map(|mqtt| SourceKind::Mqtt(Box::new(mqtt))),
         "stdin" => Some(SourceKind::Stdin),
         "tcp" => {

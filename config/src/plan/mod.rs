@@ -8,6 +8,7 @@
 //! (they are Lua, which this floor does not know) and anything that is open.
 
 mod daemon;
+mod http;
 mod mqtt;
 mod operator;
 mod operator_keyed;
@@ -20,6 +21,7 @@ pub use daemon::{
     ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, Scope, ShardsPlan,
     TlsPlan, TokenPlan, TokenSecret,
 };
+pub use http::{HttpBody, HttpRespond, HttpSource};
 pub use mqtt::{MqttClient, MqttSink, MqttSource, MqttTopic, MqttVersion, MqttWill, Qos};
 pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ringmain_base::limits::FRAME_BYTES_DEFAULT;
 
+use super::http::HttpSource;
 use super::mqtt::{MqttSource, Qos};
 use super::tls::ServerTls;
 use crate::span::Spanned;
@@ -82,6 +83,8 @@ pub enum SourceKind {
     },
     /// Files.
     File(FileSource),
+    /// Requests of others.
+    Http(HttpSource),
     /// Topics of an MQTT broker.
     Mqtt(Box<MqttSource>),
     /// Standard input.
@@ -256,6 +259,7 @@ impl SourceKind {
         match self {
             Self::Generator { .. } => "generator",
             Self::File(_) => "file",
+            Self::Http(_) => "http",
             Self::Mqtt(_) => "mqtt",
             Self::Stdin => "stdin",
             Self::Tcp { .. } => "tcp",
@@ -271,7 +275,11 @@ impl SourceKind {
             Self::Generator { count, .. } => count.is_some(),
             Self::File(file) => matches!(file.mode, ReadMode::Read),
             Self::Stdin => true,
-            Self::Mqtt(_) | Self::Tcp { .. } | Self::Udp { .. } | Self::Unix { .. } => false,
+            Self::Http(_)
+            | Self::Mqtt(_)
+            | Self::Tcp { .. }
+            | Self::Udp { .. }
+            | Self::Unix { .. } => false,
         }
     }
 

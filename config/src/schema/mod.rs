@@ -7,6 +7,7 @@
 mod daemon;
 mod flow;
 mod generator;
+mod http;
 mod mqtt;
 mod operator;
 mod operator_keyed;
@@ -18,6 +19,7 @@ mod tls;
 pub(crate) use daemon::*;
 pub(crate) use flow::*;
 pub(crate) use generator::*;
+pub(crate) use http::*;
 pub(crate) use mqtt::*;
 pub(crate) use operator::*;
 pub(crate) use operator_keyed::*;

@@ -13,7 +13,7 @@ static TYPE: Schema = Schema {
     keys: &[req("type", Text, "The kind of source.")],
 };
 
-pub(super) static CODED: Schema = Schema {
+pub(super) static DECODED: Schema = Schema {
     title: "a source of bytes",
     header: "",
     about: "",
@@ -26,13 +26,6 @@ pub(super) static CODED: Schema = Schema {
             "What the bytes of a frame are. `text` and `bytes` put the frame into the field \
              `message`.",
         ),
-        opt(
-            "frame",
-            OneOf(FRAMES),
-            "newline; datagram for datagrams",
-            "Where a message ends: `newline`, `u32` (a 4-byte big-endian length before it), \
-             `u32le` (little-endian), `datagram`.",
-        ),
         def(
             "frame_bytes",
             Size(16, FRAME_BYTES_LIMIT as u64),
@@ -40,6 +33,20 @@ pub(super) static CODED: Schema = Schema {
             "Longest message. What is longer becomes a dead letter.",
         ),
     ],
+};
+
+pub(super) static CODED: Schema = Schema {
+    title: "a source of bytes",
+    header: "",
+    about: "",
+    parents: &[&DECODED],
+    keys: &[opt(
+        "frame",
+        OneOf(FRAMES),
+        "newline; datagram for datagrams",
+        "Where a message ends: `newline`, `u32` (a 4-byte big-endian length before it), `u32le` \
+         (little-endian), `datagram`.",
+    )],
 };
 
 /// Names of framings.
@@ -110,7 +117,7 @@ pub(crate) static STDIN: Schema = Schema {
     keys: &[],
 };
 
-const LISTEN: Key = req(
+pub(super) const LISTEN: Key = req(
     "listen",
     Text,
     "Address and port to listen at, for example `127.0.0.1:5140` or `[::]:5140`.",
@@ -175,6 +182,7 @@ pub(crate) static SOURCES: Family = Family {
     types: &[
         ("generator", &GENERATOR),
         ("file", &FILE),
+        ("http", &super::HTTP),
         ("mqtt", &super::MQTT),
         ("stdin", &STDIN),
         ("tcp", &TCP),

@@ -84,6 +84,12 @@ impl Framer {
         *self = Self::new(self.framing, limits);
     }
 
+    /// The same for a stream whose frames end otherwise.
+    pub fn reset_as(&mut self, framing: Framing) {
+        self.framing = framing;
+        self.reset();
+    }
+
     /// Bytes that the frame at hand may still have.
     pub(crate) fn allowed(&self) -> usize {
         self.frame_bytes - self.carry.len()

@@ -40,6 +40,11 @@ impl Decoding {
         Framer::new(self.framing, self.limits)
     }
 
+    /// The state of a new stream whose frames end otherwise.
+    pub(crate) fn stream_as(&self, framing: Framing) -> Framer {
+        Framer::new(framing, self.limits)
+    }
+
     /// The state of a stream that goes on at `offset`, where a frame begins.
     /// `head` reads the beginning of the stream, where its header is.
     pub(crate) fn resume(&mut self, offset: u64, head: impl FnOnce() -> Vec<u8>) -> Framer {

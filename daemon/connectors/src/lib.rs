@@ -29,9 +29,12 @@ mod error;
 mod file_sink;
 mod file_source;
 mod generator;
+mod http;
+mod http_source;
 mod line_acks;
 mod lines;
 mod link;
+mod listening;
 mod memory;
 mod mqtt;
 mod offline;
@@ -83,6 +86,7 @@ pub fn source(
             Box::new(generator::Generator::new(kind, schema, place)?)
         }
         SourceKind::File(file) => file_source::source(plan, file, schema, place),
+        SourceKind::Http(http) => http_source::source(plan, http, schema, place)?,
         SourceKind::Mqtt(mqtt) => Box::new(mqtt::Subscriber::new(plan, mqtt, schema, place)?),
         SourceKind::Stdin => Box::new(stdin::Stdin::new(plan, schema, place)),
         SourceKind::Tcp { listen, connections_max, tls, acks } => {

@@ -6,7 +6,7 @@ use ringmain_runtime::group_bytes;
 
 use crate::file_source::{ONCE_BUFFERS, TAIL_BUFFERS};
 use crate::tls::SESSION_BYTES;
-use crate::{mqtt, packets, stdin, streams};
+use crate::{http_source, mqtt, packets, stdin, streams};
 
 /// Bytes that one instance of a source may take.
 #[must_use]
@@ -26,6 +26,15 @@ pub fn source_bytes(plan: &SourcePlan) -> u64 {
             ReadMode::Read => group(ONCE_BUFFERS) + frame_bytes,
             ReadMode::Tail => group(TAIL_BUFFERS) + frame_bytes,
         },
+        // Shared by all connections, like what they keep beside it.
+        SourceKind::Http(http) => {
+            let carry = http_source::carry_limit_bytes(plan.frame_bytes as usize) as u64;
+            let sessions = match http.tls {
+                Some(_) => u64::from(http.connections_max) * SESSION_BYTES,
+                None => 0,
+            };
+            group((http_source::BUFFERS, http_source::BUFFER_BYTES)) + carry + sessions
+        }
         // One packet, the plaintext of one buffer, and who has what.
         SourceKind::Mqtt(_) => {
             let plain = 2 * u64::from(mqtt::GROUP.1) + SESSION_BYTES;

@@ -12,7 +12,6 @@ use ringmain_base::Reason;
 use ringmain_runtime::io::{EventKind, Handle, OpId, Peer};
 use ringmain_slab::{RowRef, Slab};
 
-use crate::streams::Streams;
 use crate::{ConnectorError, Cx, Health, Pull, Refusals, Source};
 
 /// Connections that the kernel keeps until they are accepted.
@@ -35,9 +34,52 @@ pub(crate) trait Bind {
     fn unbind(&mut self) {}
 }
 
-pub(crate) struct Served<B> {
+/// What is done with connections. Their tags begin at [`FIRST_TAG`].
+pub(crate) trait Serve {
+    /// Makes room for what will be received. `key` names the address.
+    fn open(&mut self, key: &'static str, cx: &mut Cx<'_>) -> Result<(), ConnectorError>;
+
+    /// A connection was accepted.
+    fn add(&mut self, handle: Handle, peer: Peer, cx: &mut Cx<'_>);
+
+    /// Connections that are open or have something left.
+    fn len(&self) -> usize;
+
+    fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>);
+
+    /// Decodes what has been received; never [`Pull::Ended`].
+    fn poll(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull;
+
+    /// When it wants to be polled though nothing comes.
+    fn wake_at_us(&self) -> Option<u64> {
+        None
+    }
+
+    /// Receives nothing more; what has been received is still decoded.
+    fn stop(&mut self, cx: &mut Cx<'_>);
+
+    /// There is nothing left for the decoder, and there will not be.
+    fn is_read(&self) -> bool;
+
+    /// Gives back what is not needed any more: it is drained.
+    fn close(&mut self, cx: &mut Cx<'_>);
+
+    /// Peers are told when their messages are accepted.
+    fn has_acks(&self) -> bool;
+
+    /// With [`Serve::has_acks`]: the last poll was a batch, or was not.
+    fn polled(&mut self, is_batch: bool, cx: &mut Cx<'_>);
+
+    /// See [`Source::accepted`].
+    fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>);
+
+    /// Nothing that a peer must be told is on its way there.
+    fn is_told(&self) -> bool;
+}
+
+pub(crate) struct Served<B, S> {
     bind: B,
-    streams: Streams,
+    streams: S,
     connections_max: usize,
     listener: Option<Handle>,
     accepting: bool,
@@ -47,8 +89,8 @@ pub(crate) struct Served<B> {
     stopped: bool,
 }
 
-impl<B: Bind> Served<B> {
-    pub(crate) fn new(bind: B, streams: Streams, connections_max: u32) -> Self {
+impl<B: Bind, S: Serve> Served<B, S> {
+    pub(crate) fn new(bind: B, streams: S, connections_max: u32) -> Self {
         Self {
             bind,
             streams,
@@ -133,10 +175,10 @@ impl Refusals for Counted<'_> {
     }
 }
 
-impl<B: Bind> Source for Served<B> {
+impl<B: Bind, S: Serve> Source for Served<B, S> {
     fn open(&mut self, cx: &mut Cx<'_>) -> Result<(), ConnectorError> {
         let socket = self.bind.bind()?;
-        self.streams.open(B::KEY, cx.io)?;
+        self.streams.open(B::KEY, cx)?;
         let listener = cx.io.adopt(socket);
         self.listener =
             Some(listener.map_err(|error| ConnectorError::io(B::KEY, "listener", &error))?);

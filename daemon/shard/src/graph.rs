@@ -181,6 +181,7 @@ pub(crate) fn source_on_each_shard(kind: &SourceKind) -> bool {
     match kind {
         SourceKind::Generator { .. }
         | SourceKind::File(_)
+        | SourceKind::Http(_)
         | SourceKind::Tcp { .. }
         | SourceKind::Udp { .. } => true,
         // The broker divides what several clients of a group subscribe to.

@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn acknowledgements_follow_the_batches_in_the_order_of_the_messages() {
         let mut inbox = inbox(&[(5, ONE, 1), (9, TWO, 1), (6, ONE, 2), (0, Qos::AtMostOnce, 2)]);
-        assert_eq!(told(&mut inbox, 0), []);
+        assert_eq!(told(&mut inbox, 0), [] as [u8; 0]);
         assert_eq!(told(&mut inbox, 1), [0x40, 2, 0, 5, 0x50, 2, 0, 9]);
         assert!(inbox.owes());
         assert_eq!(told(&mut inbox, 7), [0x40, 2, 0, 6]);
@@ -158,7 +158,7 @@ mod tests {
         let mut inbox = inbox(&[(5, ONE, 1)]);
         inbox.connected(true);
         inbox.given(5, ONE, 2);
-        assert_eq!(told(&mut inbox, 1), []);
+        assert_eq!(told(&mut inbox, 1), [] as [u8; 0]);
         assert_eq!(told(&mut inbox, 2), [0x40, 2, 0, 5]);
     }
 
@@ -169,7 +169,7 @@ mod tests {
         inbox.connected(true);
         assert!(inbox.knows(5, TWO) && !inbox.knows(5, ONE) && !inbox.knows(6, TWO));
         inbox.again(5, &mut out);
-        assert_eq!(out, [], "not accepted yet");
+        assert_eq!(out, [] as [u8; 0], "not accepted yet");
         assert_eq!(told(&mut inbox, 1), [0x50, 2, 0, 5]);
         inbox.connected(true);
         inbox.again(5, &mut out);
@@ -183,7 +183,7 @@ mod tests {
     fn what_was_accepted_between_two_connections_is_answered_when_it_comes_again() {
         let mut inbox = inbox(&[(5, TWO, 1)]);
         inbox.connected(true);
-        assert_eq!(told(&mut inbox, 1), [], "the broker has not asked here");
+        assert_eq!(told(&mut inbox, 1), [] as [u8; 0], "the broker has not asked here");
         let mut out = Vec::new();
         inbox.again(5, &mut out);
         assert_eq!(out, [0x50, 2, 0, 5]);

@@ -83,7 +83,8 @@ impl Streams {
         let Some(acks) = &mut self.acks else { return };
         acks.accepted = batch;
         while let Some(acks) = &mut self.acks
-            && let Some((_, at, number, lines)) = acks.waiting.pop_front_if(|(of, ..)| *of <= batch)
+            && acks.waiting.front().is_some_and(|(of, ..)| *of <= batch)
+            && let Some((_, at, number, lines)) = acks.waiting.pop_front()
         {
             let stream = self.streams[at].as_mut().filter(|stream| stream.number == number);
             if let Some(stream) = stream {

@@ -33,6 +33,7 @@ use ringmain_runtime::io::{EventKind, Group, Handle, Io, Lease, OpId, Peer};
 use ringmain_slab::Slab;
 
 use crate::decode::{Decoding, Origin};
+use crate::served::Serve;
 use crate::tls::{HANDSHAKE_US, Inbound, Server};
 use crate::{ConnectorError, Cx, Pull};
 use acks::{Acks, Told};
@@ -423,5 +424,59 @@ fn name(peer: &Peer) -> String {
     match peer {
         Peer::Ip(addr) => addr.to_string(),
         Peer::Local => "local".to_owned(),
+    }
+}
+
+impl Serve for Streams {
+    fn open(&mut self, key: &'static str, cx: &mut Cx<'_>) -> Result<(), ConnectorError> {
+        self.open(key, cx.io)
+    }
+
+    fn add(&mut self, handle: Handle, peer: Peer, cx: &mut Cx<'_>) {
+        self.add(handle, peer, cx);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn on_event(&mut self, tag: u32, event: EventKind, cx: &mut Cx<'_>) {
+        self.on_event(tag, event, cx);
+    }
+
+    fn poll(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
+        self.poll(slab, cx)
+    }
+
+    fn wake_at_us(&self) -> Option<u64> {
+        self.wake_at_us()
+    }
+
+    fn stop(&mut self, cx: &mut Cx<'_>) {
+        self.stop(cx);
+    }
+
+    fn is_read(&self) -> bool {
+        self.is_read()
+    }
+
+    fn close(&mut self, cx: &mut Cx<'_>) {
+        self.close(cx);
+    }
+
+    fn has_acks(&self) -> bool {
+        self.has_acks()
+    }
+
+    fn polled(&mut self, is_batch: bool, cx: &mut Cx<'_>) {
+        self.polled(is_batch, cx);
+    }
+
+    fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>) {
+        self.accepted(batch, cx);
+    }
+
+    fn is_told(&self) -> bool {
+        self.is_told()
     }
 }
