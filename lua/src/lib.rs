@@ -45,4 +45,6 @@ pub use host::{Counters, Limits};
 pub use load::FindModule;
 pub use operator::{LuaOperator, Map, PartError, filter, map, route};
 pub use script::{Config, Log, Script, ScriptOptions, script};
+#[doc(hidden)]
+pub use self_test::assume_unchecked_hooks;
 pub use self_test::self_test;

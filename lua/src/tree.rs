@@ -96,7 +96,7 @@ unsafe fn store_nested(state: *mut ffi::lua_State) -> i32 {
     let Some(at) = env.begin_edit() else { return code::NO_MESSAGE };
     let done = env.rebuild(at, |slab, row, scratch| {
         copy(slab, row, scratch, 0, |field, builder| {
-            if i64::from(field) != slot as i64 {
+            if i64::from(field) != slot {
                 return Ok(false);
             }
             let mut tree = builder.tree(field);

@@ -49,33 +49,7 @@ fn hooks_fire_in_compiled_code_in_this_build() {
 
 #[test]
 fn code_that_does_not_come_back_is_stopped() {
-    for bad in [
-        "local function bad() while true do end end",
-        "local function bad() local x = 0 repeat x = x + 1 until x < 0 end",
-        "local function bad() for i = 1, 1e15 do end end",
-        "local function bad() ::a:: goto a end",
-        "local function bad(msg) local s = 0 while msg.n >= 0 do s = s + msg.n msg.x = s end end",
-        "local function bad() while true do pcall(function() while true do end end) end end",
-        "local function bad() while true do pcall(bad) end end",
-        "local function h() while true do end end
-         local function bad() while true do xpcall(function() while true do end end, h) end end",
-        "local function bad() xpcall(error, function() while true do end end) end",
-        "local function bad(n) return bad(n) end",
-        "local t = setmetatable({}, { __index = function() while true do end end })
-         local function bad() return t.x end",
-        "local t = setmetatable({}, { __newindex = function() while true do end end })
-         local function bad() t.x = 1 end",
-        "local t = setmetatable({}, { __call = function() while true do end end })
-         local function bad() t() end",
-        "local t = { 1, 2, 3 }
-         local function bad() while true do for k, v in pairs(t) do t[k] = v end end end",
-        "local function bad() local t = {} while true do t[#t + 1] = 1 if #t > 1000 then t = {} end end end",
-        "local function bad() local s = '' while true do s = s .. 'x' if #s > 1000 then s = '' end end end",
-        "local function bad() while true do local s = ('x'):rep(1e5) end end",
-        "local function bad() local t = {} for i = 1, 1e4 do t[i] = i end
-           while true do table.sort(t, function(a, b) return (a * 7919) % 1000 < (b * 7919) % 1000 end) end end",
-        "local function bad() ('x'):rep(100):gsub('x', function() while true do end end) end",
-    ] {
+    for bad in common::RUNAWAYS {
         let (out, operator) = second_runs_away(bad);
         assert_eq!(out.rows, ["n=1 changed=1", "n=3 changed=3"], "{bad}");
         let (row, reason, detail) = &out.dead[0];
@@ -87,12 +61,7 @@ fn code_that_does_not_come_back_is_stopped() {
 
 #[test]
 fn code_that_takes_all_memory_is_stopped() {
-    for bad in [
-        "local function bad() local t = {} while true do t[#t + 1] = { 1, 2 } end end",
-        "local function bad() local t, i = {}, 0 while true do i = i + 1 t[i] = 's' .. i .. ('x'):rep(100) end end",
-        "local function bad() local s = 'x' while true do s = s .. s end end",
-        "local function bad() local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end end",
-    ] {
+    for bad in common::BOMBS {
         let (out, operator) = second_runs_away(bad);
         assert_eq!(out.rows, ["n=1 changed=1", "n=3 changed=3"], "{bad}");
         let (row, reason, _) = &out.dead[0];
@@ -224,4 +193,36 @@ fn whenever_the_limit_strikes_no_message_is_lost_or_doubled() {
         assert!(out.dead.iter().all(|letter| letter.1 == Reason::Limit), "{:?}", out.dead);
     }
     assert!(operator.counters().kills > 0);
+}
+
+#[test]
+fn what_could_not_be_stopped_is_not_there() {
+    for name in ["coroutine", "newproxy", "collectgarbage", "load", "loadstring", "debug"] {
+        let bad = format!("local function bad() if {name} ~= nil then error('there') end end");
+        let (out, _) = second_runs_away(&bad);
+        assert_eq!((out.rows.len(), out.dead.len()), (3, 0), "{name}");
+    }
+    // A table's `__gc` is never called: garbage has no code.
+    let bad = "local function bad()
+        for i = 1, 1e4 do setmetatable({}, { __gc = function() while true do end end }) end end";
+    let (out, operator) = second_runs_away(bad);
+    assert_eq!((out.rows.len(), out.dead.len()), (3, 0));
+    drop(operator);
+}
+
+#[test]
+fn a_pattern_that_backtracks_ends_by_itself() {
+    for bad in [
+        "local s = ('a'):rep(100000) local function bad() return s:find('a*a*a*a*b') end",
+        "local s = ('a'):rep(100000) local function bad() return s:match('.-.-.-.-b') end",
+        "local s = ('a'):rep(100000) local function bad() return (s:gsub('a*a*a*b', '')) end",
+        "local s = ('a'):rep(100000) local function bad() for _ in s:gmatch('a*a*a*b') do end end",
+    ] {
+        let (out, _) = second_runs_away(bad);
+        assert_eq!(out.rows, ["n=1 changed=1", "n=3 changed=3"], "{bad}");
+        let (row, _, detail) = &out.dead[0];
+        assert_eq!(row, "n=2", "{bad}");
+        let ended = detail.contains("takes too long") || detail.contains("ran out of its time");
+        assert!(ended, "{bad}: {detail}");
+    }
 }

@@ -227,3 +227,62 @@ fn scripts_of_two_operators_do_not_see_each_other() {
         assert!(message.get("global").is_none() && message.get("library").is_none(), "{message}");
     }
 }
+
+#[test]
+fn ports_metrics_and_failing_timers_reach_the_summary() {
+    let flow = r#"
+        [partition]
+        key = ["device"]
+        count = 4
+        [sources.in]
+        type = "file"
+        path = "in.ndjson"
+        [operators.script]
+        type = "lua"
+        inputs = ["in"]
+        ports = ["alarm"]
+        source = """
+            local M = { timer = "1ms" }
+            function M.process(msg, state, ctx)
+              ctx.metrics.seen:inc()
+              ctx.metrics.rpm:observe(msg.rpm)
+              if msg.rpm > 100 then return msg, "alarm" end
+              return msg
+            end
+            function M.on_timer(state, ctx) error("not now") end
+            return M
+        """
+        [sinks.out]
+        type = "file"
+        inputs = ["script"]
+        path = "out.ndjson"
+        [sinks.alarms]
+        type = "file"
+        inputs = ["script.alarm"]
+        path = "alarms.ndjson"
+    "#;
+    let lines: String =
+        (0..200).map(|n| format!("{{\"device\":{},\"rpm\":{}}}\n", n % 7, n)).collect();
+    let job = Job::flow(Driver::Auto, flow).file("in.ndjson", lines);
+    let done = job.run();
+    assert_eq!(done.ok().rows("script"), [200, 200, 0, 0]);
+    assert_eq!((job.lines("out.ndjson").len(), job.lines("alarms.ndjson").len()), (101, 99));
+    let summary: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(job.path("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["metrics"]["script"]["seen"], json!(200.0));
+    let rpm = &summary["metrics"]["script"]["rpm"];
+    assert_eq!(rpm, &json!({ "count": 200, "sum": 19900.0, "min": 0.0, "max": 199.0 }));
+    let said = done.stdout.escape_ascii().to_string() + &done.stderr;
+    assert!(said.contains("script.seen: 200"), "{said}");
+}
+
+#[test]
+fn check_finds_what_is_wrong_in_a_module_at_its_line() {
+    let job = Job::flow(Driver::Auto, &flow("script = \"main.lua\""))
+        .file("main.lua", "local part = require 'part'\nreturn function(msg) return msg end\n")
+        .file("lua/part.lua", "local x = 1\nlocal y = = 2\n");
+    let output = job.call(&["check", "flow-0.toml"]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("lua/part.lua:2:"), "{said}");
+}

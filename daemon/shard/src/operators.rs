@@ -104,7 +104,6 @@ pub fn compile(
 
 /// Loads a script aside: its code with all that it requires, or why it does not
 /// load, and every file that was looked at.
-#[must_use]
 pub fn load_script(
     name: &Spanned<String>,
     plan: &LuaPlan,

@@ -123,3 +123,48 @@ fn show_value(value: ValueRef<'_>) -> String {
         }
     }
 }
+
+/// Functions `bad` that do not come back.
+pub const RUNAWAYS: &[&str] = &[
+        "local function bad() while true do end end",
+        "local function bad() local x = 0 repeat x = x + 1 until x < 0 end",
+        "local function bad() for i = 1, 1e15 do end end",
+        "local function bad() ::a:: goto a end",
+        "local function bad(msg) local s = 0 while msg.n >= 0 do s = s + msg.n msg.x = s end end",
+        "local function bad() while true do pcall(function() while true do end end) end end",
+        "local function bad() while true do pcall(bad) end end",
+        "local function h() while true do end end
+         local function bad() while true do xpcall(function() while true do end end, h) end end",
+        "local function bad() xpcall(error, function() while true do end end) end",
+        "local function bad(n) return bad(n) end",
+        "local t = setmetatable({}, { __index = function() while true do end end })
+         local function bad() return t.x end",
+        "local t = setmetatable({}, { __newindex = function() while true do end end })
+         local function bad() t.x = 1 end",
+        "local t = setmetatable({}, { __call = function() while true do end end })
+         local function bad() t() end",
+        "local t = { 1, 2, 3 }
+         local function bad() while true do for k, v in pairs(t) do t[k] = v end end end",
+        "local function bad() local t = {} while true do t[#t + 1] = 1 if #t > 1000 then t = {} end end end",
+        "local function bad() local s = '' while true do s = s .. 'x' if #s > 1000 then s = '' end end end",
+        "local function bad() while true do local s = ('x'):rep(1e5) end end",
+        "local function bad() local t = {} for i = 1, 1e4 do t[i] = i end
+           while true do table.sort(t, function(a, b) return (a * 7919) % 1000 < (b * 7919) % 1000 end) end end",
+        "local function bad() ('x'):rep(100):gsub('x', function() while true do end end) end",
+    "local t = setmetatable({}, { __concat = function() while true do end end })
+         local function bad() return t .. 'x' end",
+    "local t = setmetatable({}, { __eq = function() while true do end end })
+         local u = setmetatable({}, getmetatable(t)) local function bad() return t == u end",
+    "local t = setmetatable({}, { __tostring = function() while true do end end })
+         local function bad() return tostring(t) end",
+    "local function bad(msg) for i = 1, 1e15 do for k in msg:fields() do end end end",
+    "local function bad() while true do utf8.len(('x'):rep(1000)) end end",
+];
+
+/// Functions `bad` that take all memory.
+pub const BOMBS: &[&str] = &[
+    "local function bad() local t = {} while true do t[#t + 1] = { 1, 2 } end end",
+    "local function bad() local t, i = {}, 0 while true do i = i + 1 t[i] = 's' .. i .. ('x'):rep(100) end end",
+    "local function bad() local s = 'x' while true do s = s .. s end end",
+    "local function bad() local t = {} while true do t[#t + 1] = ('x'):rep(1e6) .. #t end end",
+];
