@@ -24,7 +24,7 @@ pub mod plan;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use diff::{FlowDiff, diff};
-pub use load::{Loader, load, load_auth, load_str, load_to_run, load_with};
+pub use load::{Loader, flow_name, load, load_auth, load_str, load_to_run, load_with};
 pub use plan::*;
 pub use reference::reference;
 pub use span::{FileId, Position, SourceFile, Sources, Span, Spanned};

@@ -33,7 +33,7 @@ pub fn load_with(
     check: impl Fn(&FlowPlan, &mut Diagnostics) + 'static,
 ) -> Result<Plan, Diagnostics> {
     let mut loader = Loader::new();
-    loader.check = Box::new(check);
+    loader = loader.check(check);
     if let Some(path) = daemon_file {
         loader = loader.daemon(path);
     }
@@ -67,6 +67,16 @@ pub fn load_str(name: &str, text: &str) -> Result<Plan, Diagnostics> {
     Loader::new().text(name, text).load()
 }
 
+/// The name that a flow's text gives it; nothing else of it is looked at.
+#[must_use]
+pub fn flow_name(text: &str) -> Option<String> {
+    let table = value::parse(FileId(u32::MAX), text, &mut Diagnostics::default())?;
+    match &table.get("name")?.value {
+        value::Value::String(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
 /// Loads a file of tokens, as `auth` of [api] does.
 ///
 /// # Errors
@@ -84,6 +94,7 @@ type Check = Box<dyn Fn(&FlowPlan, &mut Diagnostics)>;
 /// What to load, and from which environment.
 pub struct Loader {
     inputs: Vec<Given>,
+    globs: bool,
     daemon: Option<PathBuf>,
     env: Env,
     check: Check,
@@ -93,6 +104,8 @@ pub struct Loader {
 enum Given {
     File(PathBuf),
     Text(String, String),
+    /// As if the file of that path held the text.
+    TextAt(PathBuf, String),
 }
 
 impl Default for Loader {
@@ -107,6 +120,7 @@ impl Loader {
     pub fn new() -> Self {
         Self {
             inputs: Vec::new(),
+            globs: false,
             daemon: None,
             env: Box::new(|name| std::env::var(name).ok()),
             check: Box::new(|_, _| ()),
@@ -132,6 +146,27 @@ impl Loader {
     #[must_use]
     pub fn text(mut self, name: &str, text: &str) -> Self {
         self.inputs.push(Given::Text(name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Adds a flow from text, as if it stood in that file.
+    #[must_use]
+    pub fn text_at(mut self, path: &Path, text: &str) -> Self {
+        self.inputs.push(Given::TextAt(path.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Adds the flows that the daemon's file names, beside what is given.
+    #[must_use]
+    pub fn globs(mut self) -> Self {
+        self.globs = true;
+        self
+    }
+
+    /// A check by a floor above; see [`load_with`].
+    #[must_use]
+    pub fn check(mut self, check: impl Fn(&FlowPlan, &mut Diagnostics) + 'static) -> Self {
+        self.check = Box::new(check);
         self
     }
 
@@ -161,10 +196,13 @@ impl Loader {
         for given in &self.inputs {
             match given {
                 Given::File(path) => run.path(path),
-                Given::Text(name, text) => run.text(name, text),
+                Given::Text(name, text) => run.text(name, text, None),
+                Given::TextAt(path, text) => {
+                    run.text(&path.display().to_string(), text, Some(path))
+                }
             }
         }
-        if self.inputs.is_empty() {
+        if self.inputs.is_empty() || self.globs {
             run.globs();
         }
         run.finish(&self.check, self.to_run)
@@ -274,13 +312,16 @@ impl<'e> Run<'e> {
         self.flows.push(parse::flow(&mut self.cx, file, &stem, base_dir, &table));
     }
 
-    fn text(&mut self, name: &str, text: &str) {
-        let added = SourceFile { name: name.to_owned(), path: None, text: text.to_owned() };
+    fn text(&mut self, name: &str, text: &str, path: Option<&Path>) {
+        let path_of = path.map(Path::to_path_buf);
+        let added = SourceFile { name: name.to_owned(), path: path_of, text: text.to_owned() };
         let file = self.cx.out.add_file(added);
         let Some(table) = self.parse(file) else { return };
         let stem = Path::new(name).file_stem().map(|s| s.to_string_lossy().into_owned());
         let stem = stem.unwrap_or_default();
-        self.flows.push(parse::flow(&mut self.cx, file, &stem, Path::new("."), &table));
+        let base_dir = path.and_then(Path::parent).filter(|p| !p.as_os_str().is_empty());
+        let base_dir = base_dir.unwrap_or(Path::new("."));
+        self.flows.push(parse::flow(&mut self.cx, file, &stem, base_dir, &table));
     }
 
     fn daemon_file(&mut self, path: &Path) {

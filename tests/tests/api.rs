@@ -7,7 +7,7 @@ use std::time::Duration;
 use ringmain_tests::http::{Answer, Client};
 use ringmain_tests::net::{connect, free_port};
 use ringmain_tests::{Daemon, Driver, Job, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const FLOW: &str = r#"
 name = "plant"
@@ -304,6 +304,75 @@ fn statsd_graphite_and_datadog_get_totals_that_equal_the_summary() {
             assert_eq!(last.split(' ').nth(1), Some(total.to_string().as_str()), "{last}");
         }
     }
+}
+
+#[test]
+fn jolokia_answers_in_the_shapes_of_its_protocol() {
+    let mut plant = plant("rate = 1000", "[metrics]\njolokia = true\n");
+    plant.feed(100);
+    plant.wait_for_in(101);
+    let get = |path: &str| plant.api.get(&format!("/jolokia{path}")).ok();
+    let post = |body: Value| plant.api.post("/jolokia/", &body.to_string()).ok();
+    // version, three ways
+    for version in [get(""), get("/version"), post(json!({ "type": "version" }))] {
+        assert_eq!(
+            (&version["status"], &version["request"]),
+            (&200.into(), &json!({ "type": "version" }))
+        );
+        assert!(version["value"]["protocol"].is_string() && version["value"]["agent"].is_string());
+        assert!(version["timestamp"].as_u64() > Some(1_700_000_000));
+    }
+    // read: one attribute, an inner path, all, several, a pattern
+    let name = "ringmain:type=Flow,name=plant";
+    let read = get(&format!("/read/{name}/MessagesIn"));
+    assert_eq!(read["value"], 101);
+    assert_eq!(
+        read["request"],
+        json!({ "type": "read", "mbean": name, "attribute": "MessagesIn" })
+    );
+    assert_eq!(post(read["request"].clone())["value"], 101);
+    assert!(get("/read/java.lang:type=Memory/HeapMemoryUsage/used")["value"].as_u64() > Some(0));
+    assert_eq!(get("?p=/read/java.lang:type=Runtime/VmName")["value"], "ringmain");
+    let all = get(&format!("/read/{name}"));
+    assert_eq!(
+        (&all["value"]["Status"], &all["value"]["Rejected"]),
+        (&"deployed".into(), &1.into())
+    );
+    let some =
+        post(json!({ "type": "read", "mbean": name, "attribute": ["Status", "MessagesOut"] }));
+    assert_eq!(some["value"], json!({ "Status": "deployed", "MessagesOut": 50 }));
+    let pattern = get("/read/ringmain:type=Component,*/MessagesIn");
+    let component = |name: &str| format!("ringmain:flow=plant,name={name},type=Component");
+    assert_eq!(pattern["value"].as_object().map(serde_json::Map::len), Some(3));
+    assert_eq!(pattern["value"][component("hot")]["MessagesIn"], 100);
+    let skipped = post(json!({
+        "type": "read", "mbean": "java.lang:*", "attribute": "HeapMemoryUsage", "path": "*/*/max",
+    }));
+    let memory = &skipped["value"]["java.lang:type=Memory"];
+    assert_eq!(memory, &json!({ "HeapMemoryUsage": 256 << 20 }));
+    // search and list
+    let found = get("/search/*:type=Flow,*");
+    assert_eq!(found["value"], json!(["ringmain:name=plant,type=Flow"]));
+    let list = get("/list/java.lang/type=Memory");
+    assert_eq!(list["value"]["attr"]["HeapMemoryUsage"]["rw"], false);
+    assert_eq!(get("/list?maxDepth=1")["value"], json!({ "java.lang": 1, "ringmain": 1 }));
+    // errors
+    let error = |answer: &Value, status: u16, class: &str| {
+        assert_eq!((&answer["status"], &answer["error_type"]), (&status.into(), &class.into()));
+        assert!(answer["error"].as_str().is_some_and(|e| e.starts_with(class)), "{answer}");
+    };
+    error(&get("/read/a:b=c/d"), 404, "javax.management.InstanceNotFoundException");
+    error(&get(&format!("/read/{name}/Nope")), 404, "javax.management.AttributeNotFoundException");
+    error(&get("/read/nonsense/x"), 400, "javax.management.MalformedObjectNameException");
+    error(&get("/frobnicate"), 400, "java.lang.UnsupportedOperationException");
+    error(&post(json!(7)), 400, "java.lang.IllegalArgumentException");
+    // in bulk, in order, each with its own status
+    let bulk = post(json!([{ "type": "read", "mbean": "a:b=c" }, { "type": "version" }]));
+    let statuses: Vec<_> = bulk.as_array().unwrap().iter().map(|a| &a["status"]).collect();
+    assert_eq!(statuses, [404, 200]);
+    // escaped names
+    let escaped = get("/read/a:b=x!%2Fy!!/d");
+    assert_eq!(escaped["request"]["mbean"], "a:b=x/y!");
 }
 
 fn udp() -> std::net::UdpSocket {

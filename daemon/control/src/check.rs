@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use ringmain_base::units::format_bytes;
 use ringmain_config::{
-    CoresSpec, Diagnostic, Diagnostics, FlowPlan, Plan, SourceFile, Span, Spanned, load_to_run,
+    CoresSpec, Diagnostic, Diagnostics, FlowPlan, Loader, Plan, SourceFile, Span, Spanned,
+    load_to_run,
 };
 use ringmain_runtime::cores;
 use ringmain_shard::{OperatorError, Setting, compile, memory_bytes};
 use ringmain_slab::SharedSchema;
+
+use crate::definitions::Definitions;
 
 /// A plan that may be run.
 pub struct Prepared {
@@ -20,6 +23,17 @@ pub struct Prepared {
     pub warnings: Diagnostics,
     /// Bytes that slabs may grow by: what the pools leave of the budget.
     pub growth_bytes: u64,
+    /// Where it was read.
+    pub given: Given,
+}
+
+/// Where the configuration was read, to read it again.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// Flow files, or folders of them.
+    pub files: Vec<PathBuf>,
+    /// The daemon's own file.
+    pub daemon_file: Option<PathBuf>,
 }
 
 /// Loads and checks.
@@ -27,9 +41,50 @@ pub struct Prepared {
 /// # Errors
 /// Every error that was found, in every file, with the warnings.
 pub fn prepare(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Prepared, Diagnostics> {
+    let given = Given { files: files.to_vec(), daemon_file: daemon_file.map(Path::to_path_buf) };
     let plan = load_to_run(files, daemon_file, operators)?;
+    let kept = match &plan.daemon.data_dir {
+        // Flows that were put in over the API come back with it.
+        Some(dir) if plan.api.listen.is_some() => Definitions::at(dir).deployed(),
+        _ => Vec::new(),
+    };
+    if kept.is_empty() {
+        return finish(plan, given);
+    }
+    let loader = given.loader(plan.flows.is_empty());
+    finish(add(loader, &kept).load()?, given)
+}
+
+/// The same for flows that are given as texts, with the daemon's settings.
+pub(crate) fn prepare_texts(
+    given: &Given,
+    texts: &[(PathBuf, String)],
+) -> Result<Prepared, Diagnostics> {
+    let loader = Given { files: Vec::new(), ..given.clone() }.loader(true);
+    finish(add(loader, texts).load()?, given.clone())
+}
+
+fn add(loader: Loader, texts: &[(PathBuf, String)]) -> Loader {
+    texts.iter().fold(loader, |loader, (path, text)| loader.text_at(path, text))
+}
+
+impl Given {
+    /// With the globs of the daemon's file, unless there are `no_files`.
+    fn loader(&self, no_files: bool) -> Loader {
+        let mut loader = Loader::new().check(operators).to_run();
+        if let Some(path) = &self.daemon_file {
+            loader = loader.daemon(path);
+        }
+        match (self.files.is_empty(), no_files) {
+            (true, false) => loader.globs(),
+            _ => self.files.iter().fold(loader, Loader::file),
+        }
+    }
+}
+
+fn finish(plan: Plan, given: Given) -> Result<Prepared, Diagnostics> {
     let mut found = plan.warnings.clone();
-    if plan.flows.is_empty() {
+    if plan.flows.is_empty() && plan.api.listen.is_none() {
         found.push(Diagnostic::general("there is no flow to run").help(
             "name flow files on the command line, or in `flows` of [daemon] in the daemon's file",
         ));
@@ -39,7 +94,7 @@ pub fn prepare(files: &[PathBuf], daemon_file: Option<&Path>) -> Result<Prepared
     if found.has_errors() {
         return Err(found);
     }
-    Ok(Prepared { plan, cores, warnings: found, growth_bytes })
+    Ok(Prepared { plan, cores, warnings: found, growth_bytes, given })
 }
 
 /// Compiles every expression and script, to throw the result away.

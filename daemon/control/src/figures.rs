@@ -134,7 +134,7 @@ fn node<'a>(view: &View, sample: &'a Sample, to: &mut dyn FnMut(Figure<'a>)) {
     let uptime_us = sample.now.mono_us.saturating_sub(view.node.started.mono_us);
     gauge("uptime_seconds", uptime_us as f64 / 1e6, "Time since the start.");
     gauge("memory_budget_bytes", view.node.memory_bytes as f64, "`memory` of [shards].");
-    let reserved: u64 = sample.flows.iter().map(|flow| flow.flow.memory_bytes).sum();
+    let reserved: u64 = sample.flows.iter().map(|flow| flow.flow.memory_now()).sum();
     gauge("memory_reserved_bytes", reserved as f64, "Queues and buffers of all flows.");
     gauge("memory_grown_bytes", node.grown_bytes as f64, "What batches have grown by beyond them.");
     gauge("memory_resident_bytes", node.resident_bytes as f64, "Memory of the process in RAM.");
@@ -161,7 +161,7 @@ fn of_flow<'a>(sample: &'a FlowSample, to: &mut dyn FnMut(Figure<'a>)) {
     let up = f64::from(u8::from(sample.flow.status() == Status::Deployed));
     figure("up", Value::Gauge(up), "1 while it is deployed and well.");
     figure("shards", Value::Gauge(sample.flow.at_work() as f64), "Shards that work on it.");
-    let memory = Value::Gauge(sample.flow.memory_bytes as f64);
+    let memory = Value::Gauge(sample.flow.memory_now() as f64);
     figure("memory_bytes", memory, "Its queues and buffers.");
     let worst = Value::Gauge(sample.worst_pct());
     figure("backpressure_percent", worst, "Of its worst edge, since the reading before.");

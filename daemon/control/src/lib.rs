@@ -14,14 +14,19 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod change;
 mod check;
 mod dead;
+mod definitions;
+mod desk;
 mod export;
 mod figures;
 mod flow_test;
+mod jolokia;
 mod keeper;
 mod live;
 mod node;
+mod reload;
 mod run;
 mod scripts;
 mod side;
@@ -30,7 +35,7 @@ mod store;
 mod summary;
 mod view;
 
-pub use check::{Prepared, prepare};
+pub use check::{Given, Prepared, prepare};
 pub use dead::{DeadError, Filter, Letter, Replay, Replayed, letters, list, replay};
 pub use flow_test::{Failure, TestCase, TestReport, TestSuite, junit, test};
 pub use keeper::Keeper;

@@ -6,20 +6,25 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ringmain_base::{Clock, SystemClock};
+use ringmain_config::FlowPlan;
 use ringmain_connectors::Health;
 use ringmain_metrics::Role;
 use ringmain_runtime::signals::{Signal, Signals};
 use ringmain_runtime::{IoKind, RuntimeError, ShardFailure, Stall, Supervisor, SupervisorOptions};
 use ringmain_shard::Phase;
+use tokio::sync::oneshot;
 
-use crate::check::Prepared;
+use crate::change::{Changes, Scene, Want};
+use crate::check::{Given, Prepared};
+use crate::desk::{Answer, Asked, Command, Desk, Failure, Inbox, Report};
 use crate::live::Live;
+use crate::reload::{self, Files};
 use crate::scripts::Scripts;
 use crate::side::Side;
 use crate::start::{Running, start};
 use crate::store::{Store, StoreError};
 use crate::summary::Summary;
-use crate::view::View;
+use crate::view::{FlowView, View};
 
 /// How often the controller looks at shards that will end by themselves: how
 /// late it may notice their end.
@@ -96,8 +101,10 @@ pub fn run(
     }
     let clock = SystemClock::new();
     let view = View::new(&prepared.plan, &prepared.cores, clock);
-    let side = Side::start(&prepared.plan, &view)?;
-    let outcome = carry(prepared, options, signals, store.as_ref(), clock, &view);
+    let failed = |error| RunError::System(format!("cannot make a pipe: {error}"));
+    let (desk, inbox) = Desk::open().map_err(failed)?;
+    let side = Side::start(prepared, &view, desk)?;
+    let outcome = carry(prepared, options, signals, store.as_ref(), (clock, &view, inbox));
     if let Some(side) = side {
         side.finish();
     }
@@ -110,16 +117,21 @@ fn carry(
     options: &RunOptions,
     signals: &mut Signals,
     store: Option<&Store>,
-    clock: SystemClock,
-    view: &View,
+    (clock, view, inbox): (SystemClock, &View, Inbox),
 ) -> Result<Outcome, RunError> {
+    let resident = is_resident(prepared);
+    reload::show(prepared, view);
     let scripts = Scripts::watch(&prepared.plan.flows);
-    let mut running = start(prepared, store, options.io, clock)?;
-    running.show(prepared, view);
+    let mut running = start(prepared, store, options.io, clock, resident)?;
+    running.show(view);
+    running.flows.iter().for_each(|flow| view.live(flow));
+    view.take_sample();
+    view.set_ready();
     let _supervisor = supervise(&running)?;
-    let every = Duration::from_micros(prepared.plan.daemon.checkpoint_every_us);
-    let mut watch = Watch::new(&mut running, store, scripts, every);
+    let mut watch = Watch::new(prepared, &mut running, store, view, (scripts, inbox));
     let drained = watch.until_end(signals);
+    watch.changes.give_up();
+    drop(watch);
     let seconds = running.started.elapsed().as_secs_f64();
     match drained {
         Ok(drained) => {
@@ -140,6 +152,13 @@ fn carry(
     }
 }
 
+/// Whether flows may come while it runs. A run of finite flows that nobody can
+/// talk to ends with them.
+fn is_resident(prepared: &Prepared) -> bool {
+    let plan = &prepared.plan;
+    plan.api.listen.is_some() || !plan.flows.iter().all(FlowPlan::is_finite)
+}
+
 fn supervise(running: &Running) -> Result<Supervisor, RunError> {
     let monitors = running.threads.iter().map(|thread| thread.monitor()).collect();
     let on_stall = |stall: Stall| {
@@ -153,6 +172,14 @@ fn supervise(running: &Running) -> Result<Supervisor, RunError> {
 struct Watch<'a> {
     running: &'a mut Running,
     store: Option<&'a Store>,
+    view: &'a View,
+    given: &'a Given,
+    resident: bool,
+    inbox: Inbox,
+    changes: Changes,
+    /// Somebody has changed which flows run: it no longer ends with them.
+    touched: bool,
+    files: Files,
     live: Live,
     scripts: Scripts,
     store_at: Instant,
@@ -162,31 +189,53 @@ struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     fn new(
+        prepared: &'a Prepared,
         running: &'a mut Running,
         store: Option<&'a Store>,
-        scripts: Scripts,
-        store_every: Duration,
+        view: &'a View,
+        (scripts, inbox): (Scripts, Inbox),
     ) -> Self {
-        let store_at = Instant::now() + store_every;
-        let live = Live::new();
-        Self { running, store, live, scripts, store_at, store_every, deadline: None }
+        let store_every = Duration::from_micros(prepared.plan.daemon.checkpoint_every_us);
+        let resident = is_resident(prepared);
+        Self {
+            scripts,
+            files: if resident { Files::watch(prepared) } else { Files::none() },
+            running,
+            store,
+            view,
+            given: &prepared.given,
+            resident,
+            inbox,
+            changes: Changes::default(),
+            touched: prepared.plan.flows.is_empty(),
+            live: Live::new(),
+            store_at: Instant::now() + store_every,
+            store_every,
+            deadline: None,
+        }
     }
 
     /// True when nothing was left behind.
     fn until_end(&mut self, signals: &mut Signals) -> Result<bool, RunError> {
         loop {
-            if self.running.is_ended() {
+            let stays = self.deadline.is_none() && (self.touched || !self.changes.is_empty());
+            if self.running.is_ended() && !stays {
                 self.live.end(&self.running.flows);
                 return Ok(true);
             }
             self.running.check_threads()?;
-            if signals.wait(self.pause()).is_some_and(|signal| self.obey(signal)) {
+            let signal = signals.wait_or_wake(self.pause(), &self.inbox.waker);
+            if signal.is_some_and(|signal| self.obey(signal)) {
                 tracing::warn!("second signal: ending at once");
                 return Ok(false);
             }
             if self.scripts.tick(&self.running.flows) {
                 self.running.wake();
             }
+            if self.files.tick() {
+                self.reload(None);
+            }
+            self.change();
             let due = Instant::now() >= self.store_at;
             if due {
                 self.store_at = Instant::now() + self.store_every;
@@ -195,15 +244,101 @@ impl<'a> Watch<'a> {
                 self.running.wake();
             }
             self.live.tick(&self.running.flows, self.running.clock.now().mono_us);
-            if let Some(name) = self.given_up() {
-                tracing::error!("{name} has given up: ending");
-                return Ok(false);
+            if let Some((at, name)) = self.given_up() {
+                if !self.resident || self.deadline.is_some() {
+                    tracing::error!("{name} has given up: ending");
+                    return Ok(false);
+                }
+                tracing::error!("{name} has given up: its flow ends");
+                self.touched = true;
+                let control = &self.running.flows[at].control;
+                control.note_error(format!("{name} has given up"));
+                control.set_phase(Phase::Abort);
+                self.running.wake();
             }
             if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
                 tracing::warn!("drain: the deadline has passed; what is left is not acknowledged");
                 return Ok(false);
             }
         }
+    }
+
+    /// Takes up what was asked for, and goes on with what is under way.
+    fn change(&mut self) {
+        while let Ok(asked) = self.inbox.asked.try_recv() {
+            self.take(asked);
+        }
+        if self.deadline.is_some() {
+            self.changes.give_up();
+            return;
+        }
+        let (running, store) = (&mut *self.running, self.store);
+        let mut scene = Scene { running, store, view: self.view };
+        if self.changes.tick(&mut scene) {
+            self.scripts = watch_scripts(self.running);
+            self.live = Live::new();
+            self.view.set_monitors(self.running.monitors());
+            self.view.take_sample();
+        }
+    }
+
+    fn take(&mut self, asked: Asked) {
+        let answer = Some(asked.answer);
+        self.touched = true;
+        match asked.command {
+            Command::Put { plan, text, path, creator, deploy } => {
+                let name = plan.name.value.clone();
+                let now = self.running.clock.now();
+                let view = FlowView::at_rest(plan.clone(), now);
+                let file = Some(path);
+                self.view.put(FlowView { text, creator, kept: true, file, ..view });
+                if deploy {
+                    self.changes.begin(&name, Want::Run(plan), answer);
+                } else {
+                    let (flows, action) = (vec![name], "stored");
+                    let report = Report { flows, action, duration_ms: 0, drained: true };
+                    self.view.take_sample();
+                    // Whoever asked may have gone.
+                    let _ = answer.map(|answer| answer.send(Ok(report)));
+                }
+            }
+            Command::Start { name } => match self.view.flow(&name) {
+                Some(flow) => {
+                    self.changes.begin(&name, Want::Run(flow.plan.clone()), answer);
+                }
+                None => {
+                    let failure = Failure::new(format!("there is no flow '{name}'"));
+                    let _ = answer.map(|answer| answer.send(Err(failure)));
+                }
+            },
+            Command::Stop { name } => self.changes.begin(&name, Want::Stop, answer),
+            Command::Delete { name } => self.changes.begin(&name, Want::Delete, answer),
+            Command::Reload => self.reload(answer),
+        }
+    }
+
+    /// Reads the configuration's flows again and brings about what differs. A
+    /// bad one changes nothing.
+    fn reload(&mut self, answer: Option<oneshot::Sender<Answer>>) {
+        let since = Instant::now();
+        let result = reload::diff(self.given, self.view).map(|wanted| {
+            let flows: Vec<_> = wanted.iter().map(|(name, _)| name.clone()).collect();
+            self.touched |= !wanted.is_empty();
+            for (name, want) in wanted {
+                self.changes.begin(&name, want, None);
+            }
+            let action = if flows.is_empty() { "unchanged" } else { "reloaded" };
+            let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Report { flows, action, duration_ms, drained: true }
+        });
+        match &result {
+            Ok(report) => tracing::info!("reload: {}", report.flows.join(", ")),
+            Err(failure) => {
+                let errors = failure.errors.join("\n");
+                tracing::error!("reload: all goes on as it is:\n{errors}");
+            }
+        }
+        let _ = answer.map(|answer| answer.send(result));
     }
 
     /// True when everything must end at once.
@@ -215,6 +350,9 @@ impl<'a> Watch<'a> {
                 if self.scripts.reload(&self.running.flows) {
                     self.running.wake();
                 }
+                if self.resident && self.deadline.is_none() {
+                    self.reload(None);
+                }
             }
         }
         false
@@ -223,20 +361,25 @@ impl<'a> Watch<'a> {
     /// A connector that will not come back by itself, by flow and name. An
     /// operator that has failed takes nothing with it: its input becomes dead
     /// letters, and a new version heals it.
-    fn given_up(&self) -> Option<String> {
-        self.running.flows.iter().find_map(|flow| {
+    fn given_up(&self) -> Option<(usize, String)> {
+        self.running.flows.iter().enumerate().find_map(|(at, flow)| {
+            if flow.control.phase() == Phase::Abort {
+                return None;
+            }
             let components = flow.metrics.components.iter().zip(flow.control.health());
             let mut failed = components.filter(|((_, role), health)| {
                 *role != Role::Operator && matches!(health, Health::Failed(_))
             });
-            failed.next().map(|((name, _), _)| format!("{}.{name}", flow.name))
+            failed.next().map(|((name, _), _)| (at, format!("{}.{name}", flow.name)))
         })
     }
 
     fn pause(&self) -> Duration {
         let ending = self.deadline.is_some()
             || self.scripts.is_waiting()
-            || self.running.flows.iter().all(|flow| flow.finite);
+            || !self.changes.is_empty()
+            || self.files.is_waiting()
+            || (!self.touched && self.running.flows.iter().all(|flow| flow.finite));
         let waiting = self.running.flows.iter().any(|flow| flow.keeper.is_waiting());
         if ending || waiting { LOOK_EVERY } else { LOOK_IDLE_EVERY.min(self.store_every) }
     }
@@ -247,6 +390,11 @@ impl<'a> Watch<'a> {
         tracing::info!("draining; a second signal ends at once");
         self.running.set_phase(Phase::Drain);
     }
+}
+
+fn watch_scripts(running: &Running) -> Scripts {
+    let plans: Vec<_> = running.flows.iter().map(|flow| FlowPlan::clone(&flow.plan)).collect();
+    Scripts::watch(&plans)
 }
 
 /// Stores what is to be kept of the flows. True when the shards are to be woken.

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringmain_config::Plan;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 
 use crate::api::Api;
+use crate::check::Prepared;
+use crate::desk::Desk;
 use crate::export::Exporters;
 use crate::run::RunError;
 use crate::view::View;
@@ -34,13 +35,18 @@ pub(crate) struct Side {
 impl Side {
     /// Starts it, if there is anything to serve or to send. What it listens at
     /// is bound when this returns.
-    pub(crate) fn start(plan: &Plan, view: &Arc<View>) -> Result<Option<Self>, RunError> {
+    pub(crate) fn start(
+        prepared: &Prepared,
+        view: &Arc<View>,
+        desk: Desk,
+    ) -> Result<Option<Self>, RunError> {
+        let plan = &prepared.plan;
         let exporters = Exporters::new(&plan.metrics);
         if plan.api.listen.is_none() && exporters.is_empty() {
             return Ok(None);
         }
         let listener = plan.api.listen.as_ref().map(|at| bind(at.addr)).transpose()?;
-        let api = Api::new(plan, view).map_err(RunError::System)?;
+        let api = Api::new(prepared, view, desk).map_err(RunError::System)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime
             .map_err(|e| RunError::System(format!("cannot start the control runtime: {e}")))?;

@@ -1,13 +1,17 @@
 //! From a checked plan to running shards, and the way back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use ringmain_base::{Clock, SystemClock};
+use ringmain_base::SystemClock;
+use ringmain_base::units::format_bytes;
+use ringmain_config::FlowPlan;
 use ringmain_connectors::Claims;
 use ringmain_metrics::FlowMetrics;
 use ringmain_ring::{Doorbell, Wake};
-use ringmain_runtime::{IoKind, LaunchOptions, ShardThread, Waker, launch};
+use ringmain_runtime::{IoKind, LaunchOptions, Monitor, ShardThread, Waker, launch};
 use ringmain_shard::{
     FlowControl, FlowParts, Phase, Shard, WireOptions, Wired, memory_bytes, wire,
 };
@@ -17,10 +21,13 @@ use crate::check::Prepared;
 use crate::keeper::Keeper;
 use crate::run::RunError;
 use crate::store::{Checkpoint, Store};
-use crate::view::{FlowView, View};
+use crate::view::View;
 
 /// How long opening files, binding and resolving may take altogether.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Flows that may wait before a shard.
+const INLET_FLOWS: usize = 64;
 
 /// How often the controller looks while it waits.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -28,6 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// A flow as the controller sees it.
 pub(crate) struct Flow {
     pub name: String,
+    pub plan: Arc<FlowPlan>,
     pub metrics: FlowMetrics,
     pub control: Arc<FlowControl>,
     pub keeper: Keeper,
@@ -38,6 +46,13 @@ pub(crate) struct Flow {
     pub first_operator: usize,
     /// Its sources end by themselves.
     pub finite: bool,
+    pub memory_bytes: u64,
+}
+
+impl Flow {
+    pub(crate) fn is_ended(&self) -> bool {
+        self.control.ended() == self.parts
+    }
 }
 
 /// Everything that runs.
@@ -49,24 +64,63 @@ pub(crate) struct Running {
     pub started: Instant,
     /// What slabs may grow by.
     pub budget: Budget,
+    /// By shard: where parts of further flows go. Empty when there will be
+    /// none: shards then end with their flows.
+    inlets: Vec<SyncSender<FlowParts>>,
+    wiring: Wiring,
+}
+
+/// What every flow of the daemon is wired with.
+struct Wiring {
+    bells: Vec<Doorbell>,
+    claims: Claims,
+    slab_bytes: usize,
+    linger_us: u64,
+    data_dir: Option<PathBuf>,
+    /// Flows that were ever wired: the next one's home is the next shard.
+    wired: usize,
+    /// Memory of flows that are gone, free for new ones.
+    free_bytes: u64,
 }
 
 /// Wires the flows, starts their shards and opens every connector; then lets
-/// the messages move.
+/// the messages move. With `resident`, shards take in further flows.
 pub(crate) fn start(
     prepared: &Prepared,
     store: Option<&Store>,
     io: IoKind,
     clock: SystemClock,
+    resident: bool,
 ) -> Result<Running, RunError> {
     let wakers = prepared.cores.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
     let wakers =
         wakers.map_err(|error| RunError::System(format!("cannot make an eventfd: {error}")))?;
-    let budget = Budget::new(prepared.growth_bytes);
-    let (flows, parts) = wire_all(prepared, store, &wakers, &budget)?;
-    let started = Instant::now();
-    let mut running = Running { flows, threads: Vec::new(), wakers, clock, started, budget };
-    let result = running.launch(prepared, parts, io).and_then(|()| running.open());
+    let wiring = Wiring {
+        bells: wakers.iter().map(|waker| Doorbell::new(waker.clone())).collect(),
+        claims: Claims::default(),
+        slab_bytes: prepared.plan.shards.slab_bytes as usize,
+        linger_us: prepared.plan.shards.linger_us,
+        data_dir: prepared.plan.daemon.data_dir.clone(),
+        wired: 0,
+        free_bytes: 0,
+    };
+    let mut running = Running {
+        flows: Vec::new(),
+        threads: Vec::new(),
+        wakers,
+        clock,
+        started: Instant::now(),
+        budget: Budget::new(prepared.growth_bytes),
+        inlets: Vec::new(),
+        wiring,
+    };
+    let mut shards: Vec<Vec<FlowParts>> = prepared.cores.iter().map(|_| Vec::new()).collect();
+    for plan in &prepared.plan.flows {
+        let (flow, parts) = running.wire(&Arc::new(plan.clone()), store)?;
+        parts.into_iter().for_each(|part| shards[part.shard].push(part));
+        running.flows.push(flow);
+    }
+    let result = running.launch(prepared, shards, io, resident).and_then(|()| running.open());
     if let Err(error) = result {
         running.abort();
         return Err(error);
@@ -76,92 +130,117 @@ pub(crate) fn start(
     Ok(running)
 }
 
-type ShardParts = Vec<(Vec<FlowParts>, Doorbell)>;
-
-fn wire_all(
-    prepared: &Prepared,
-    store: Option<&Store>,
-    wakers: &[Arc<Waker>],
-    budget: &Budget,
-) -> Result<(Vec<Flow>, ShardParts), RunError> {
-    let bells: Vec<_> = wakers.iter().map(|waker| Doorbell::new(waker.clone())).collect();
-    let claims = Claims::default();
-    let mut shards: ShardParts = bells.iter().map(|bell| (Vec::new(), bell.clone())).collect();
-    let mut flows = Vec::new();
-    for (at, plan) in prepared.plan.flows.iter().enumerate() {
+impl Running {
+    fn wire(
+        &mut self,
+        plan: &Arc<FlowPlan>,
+        store: Option<&Store>,
+    ) -> Result<(Flow, Vec<FlowParts>), RunError> {
         let name = plan.name.value.clone();
         let checkpoint = match store {
             Some(store) => store.load(plan).map_err(RunError::Store)?,
             None => Checkpoint::of(plan),
         };
         let states: Arc<[_]> = checkpoint.states.clone().into();
+        let wiring = &self.wiring;
         let options = WireOptions {
-            bells: &bells,
-            home: at % bells.len(),
-            slab_bytes: prepared.plan.shards.slab_bytes as usize,
-            linger_us: prepared.plan.shards.linger_us,
-            budget,
+            bells: &wiring.bells,
+            home: wiring.wired % wiring.bells.len(),
+            slab_bytes: wiring.slab_bytes,
+            linger_us: wiring.linger_us,
+            budget: &self.budget,
             restore: &checkpoint.positions,
             states: &states,
             keep_positions: store.is_some(),
-            data_dir: prepared.plan.daemon.data_dir.as_deref(),
-            claims: &claims,
+            data_dir: wiring.data_dir.as_deref(),
+            claims: &wiring.claims,
         };
-        let wired = wire(&Arc::new(plan.clone()), &options);
-        let Wired { parts, metrics, control, positions, checkpoints } = wired;
-        let keeper = Keeper::new(&name, checkpoint, positions, checkpoints);
-        let count = parts.len();
-        for part in parts {
-            shards[part.shard].0.push(part);
-        }
-        flows.push(Flow {
+        let Wired { parts, metrics, control, positions, checkpoints } = wire(plan, &options);
+        self.wiring.wired += 1;
+        let flow = Flow {
+            keeper: Keeper::new(&name, checkpoint, positions, checkpoints),
             name,
             metrics,
             control,
-            keeper,
-            parts: count,
+            parts: parts.len(),
             drain_us: plan.drain_us,
             first_operator: plan.sources.len(),
             finite: plan.is_finite(),
-        });
+            memory_bytes: self.memory_of(plan),
+            plan: plan.clone(),
+        };
+        Ok((flow, parts))
     }
-    Ok((flows, shards))
-}
 
-impl Running {
-    /// Shows the flows and shards to the listener and the exporters.
-    pub(crate) fn show(&self, prepared: &Prepared, view: &View) {
-        let plan = &prepared.plan;
-        view.set_budget(&self.budget);
-        view.set_monitors(self.threads.iter().map(ShardThread::monitor).collect());
-        for (at, (flow, of)) in self.flows.iter().zip(&plan.flows).enumerate() {
-            let file = plan.sources.get(of.file);
-            let slab_bytes = plan.shards.slab_bytes as usize;
-            view.put(FlowView {
-                id: at as u64 + 1,
-                plan: Arc::new(of.clone()),
-                file: file.and_then(|file| file.path.clone()),
-                text: file.map_or("", |file| &file.text).into(),
-                metrics: flow.metrics.clone(),
-                control: flow.control.clone(),
-                parts: flow.parts,
-                memory_bytes: memory_bytes(of, self.wakers.len(), slab_bytes),
-                created: self.clock.now(),
-                creator: "configuration".into(),
-            });
+    /// What a flow's queues and buffers take.
+    pub(crate) fn memory_of(&self, plan: &FlowPlan) -> u64 {
+        memory_bytes(plan, self.wakers.len(), self.wiring.slab_bytes)
+    }
+
+    /// Puts a flow in; its connectors are opened by its shards' next turns.
+    pub(crate) fn add(
+        &mut self,
+        plan: &Arc<FlowPlan>,
+        store: Option<&Store>,
+    ) -> Result<(), String> {
+        let bytes = self.memory_of(plan);
+        let more = bytes.saturating_sub(self.wiring.free_bytes);
+        if !self.budget.reserve(more) {
+            return Err(format!(
+                "it needs {} for its queues and buffers, more than is left of [shards] memory",
+                format_bytes(bytes)
+            ));
         }
-        view.take_sample();
+        self.wiring.free_bytes -= bytes - more;
+        let (flow, parts) = match self.wire(plan, store) {
+            Ok(wired) => wired,
+            Err(error) => {
+                self.wiring.free_bytes += bytes;
+                return Err(error.to_string());
+            }
+        };
+        for part in parts {
+            let shard = part.shard;
+            let sent = self.inlets.get(shard).is_some_and(|inlet| inlet.try_send(part).is_ok());
+            if !sent {
+                flow.control.set_phase(Phase::Abort);
+                self.wiring.free_bytes += bytes;
+                return Err(format!("shard {shard} takes no flows now; try again"));
+            }
+        }
+        self.flows.push(flow);
+        self.wake();
+        Ok(())
     }
 
-    /// One thread per shard that has anything to do.
+    /// Forgets a flow of which nothing is left on any shard.
+    pub(crate) fn forget(&mut self, name: &str) -> Option<Flow> {
+        let at = self.flows.iter().position(|flow| flow.name == name)?;
+        let flow = self.flows.remove(at);
+        self.wiring.free_bytes += flow.memory_bytes;
+        Some(flow)
+    }
+
+    /// Shows the shards to the listener and the exporters.
+    pub(crate) fn show(&self, view: &View) {
+        view.set_budget(&self.budget);
+        view.set_monitors(self.monitors());
+    }
+
+    pub(crate) fn monitors(&self) -> Vec<Monitor> {
+        self.threads.iter().map(ShardThread::monitor).collect()
+    }
+
+    /// One thread per shard that has, or may get, anything to do.
     fn launch(
         &mut self,
         prepared: &Prepared,
-        shards: ShardParts,
+        shards: Vec<Vec<FlowParts>>,
         io: IoKind,
+        resident: bool,
     ) -> Result<(), RunError> {
-        for (at, (parts, bell)) in shards.into_iter().enumerate() {
-            if parts.is_empty() {
+        for (at, parts) in shards.into_iter().enumerate() {
+            if parts.is_empty() && !resident {
                 continue;
             }
             let name = format!("shard-{at}");
@@ -169,7 +248,19 @@ impl Running {
             options.core = Some(prepared.cores[at]);
             options.io = io;
             options.on_fallback = Some(Box::new(move |why| tracing::warn!("{why}")));
-            let thread = launch(options, move |_, _| Box::new(Shard::new(parts, bell)));
+            let bell = self.wiring.bells[at].clone();
+            let inlet = resident.then(|| {
+                let (sender, inlet) = sync_channel(INLET_FLOWS);
+                self.inlets.push(sender);
+                inlet
+            });
+            let thread = launch(options, move |_, _| {
+                let shard = Shard::new(parts, bell);
+                Box::new(match inlet {
+                    Some(inlet) => shard.with_inlet(inlet),
+                    None => shard,
+                })
+            });
             self.threads.push(thread.map_err(RunError::Launch)?);
         }
         Ok(())
@@ -199,8 +290,9 @@ impl Running {
 
     /// A shard that ends before its flows have is a failure.
     pub(crate) fn check_threads(&mut self) -> Result<(), RunError> {
-        let ended = self.flows.iter().all(|flow| flow.control.ended() == flow.parts);
-        if ended || !self.threads.iter().any(ShardThread::is_finished) {
+        if (self.is_ended() && self.inlets.is_empty())
+            || !self.threads.iter().any(ShardThread::is_finished)
+        {
             return Ok(());
         }
         let Some(at) = self.threads.iter().position(ShardThread::is_finished) else {
@@ -227,7 +319,7 @@ impl Running {
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        self.flows.iter().all(|flow| flow.control.ended() == flow.parts)
+        self.flows.iter().all(Flow::is_ended)
     }
 
     /// Ends the shards without waiting for messages.
@@ -238,6 +330,9 @@ impl Running {
 
     /// Waits for the shards' threads, which have been told to end.
     pub(crate) fn join(&mut self) {
+        // Without flows to come they end with those that they have.
+        self.inlets.clear();
+        self.wake();
         for thread in self.threads.drain(..) {
             if let Err(failure) = thread.join() {
                 tracing::error!("{failure}");

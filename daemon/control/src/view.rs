@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -18,8 +19,10 @@ use ringmain_shard::{FlowControl, Phase};
 use ringmain_slab::Budget;
 
 use crate::node::{self, NodeSample, ShardTasks};
+use crate::start::Flow;
 
-/// A flow that is known to the daemon.
+/// A flow that is known to the daemon, whether or not it runs.
+#[derive(Clone)]
 pub(crate) struct FlowView {
     /// Tells one life of a flow from the next one of the same name.
     pub id: u64,
@@ -28,12 +31,16 @@ pub(crate) struct FlowView {
     pub file: Option<PathBuf>,
     /// Its definition.
     pub text: Arc<str>,
+    /// It was put in over the API, and may be changed over it.
+    pub kept: bool,
     pub metrics: FlowMetrics,
     pub control: Arc<FlowControl>,
     /// Shards with a part of it.
     pub parts: usize,
     pub memory_bytes: u64,
     pub created: Now,
+    /// When this life of it began.
+    pub started: Option<Now>,
     /// Who put it in.
     pub creator: String,
 }
@@ -55,6 +62,30 @@ pub(crate) enum Status {
 }
 
 impl FlowView {
+    /// A definition that does not run.
+    pub(crate) fn at_rest(plan: Arc<FlowPlan>, now: Now) -> Self {
+        let sources = plan.sources.iter().map(|c| (c.name.value.clone(), Role::Source));
+        let operators = plan.operators.iter().map(|c| (c.name.value.clone(), Role::Operator));
+        let sinks = plan.sinks.iter().chain(&plan.dead_letters);
+        let sinks = sinks.map(|c| (c.name.value.clone(), Role::Sink));
+        let components: Vec<_> = sources.chain(operators).chain(sinks).collect();
+        let names = components.iter().map(|(name, _)| name.clone()).collect();
+        Self {
+            id: 0,
+            metrics: FlowMetrics::new(plan.name.as_str(), components, 0),
+            control: Arc::new(FlowControl::new(names)),
+            plan,
+            file: None,
+            text: "".into(),
+            kept: false,
+            parts: 0,
+            memory_bytes: 0,
+            created: now,
+            started: None,
+            creator: "configuration".into(),
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.plan.name.as_str()
     }
@@ -86,6 +117,11 @@ impl FlowView {
         }
     }
 
+    /// What its queues and buffers take now.
+    pub(crate) fn memory_now(&self) -> u64 {
+        if self.at_work() > 0 { self.memory_bytes } else { 0 }
+    }
+
     /// Shards on which it is still at work.
     pub(crate) fn at_work(&self) -> usize {
         self.parts.saturating_sub(self.control.ended())
@@ -104,7 +140,7 @@ impl FlowSample {
     fn seconds(&self) -> f64 {
         let since = match &self.before {
             Some(before) => before.now_us,
-            None => self.flow.created.mono_us,
+            None => self.flow.started.unwrap_or(self.flow.created).mono_us,
         };
         (self.now.now_us.saturating_sub(since) as f64 / 1e6).max(1e-3)
     }
@@ -178,6 +214,8 @@ pub(crate) struct View {
     pub node: NodeFacts,
     pub clock: SystemClock,
     budget: Mutex<Option<Budget>>,
+    lives: AtomicU64,
+    ready: AtomicBool,
     flows: RwLock<BTreeMap<String, Arc<FlowView>>>,
     monitors: RwLock<Vec<Monitor>>,
     tasks: Mutex<ShardTasks>,
@@ -199,6 +237,8 @@ impl View {
             node,
             clock,
             budget: Mutex::new(None),
+            lives: AtomicU64::new(0),
+            ready: AtomicBool::new(false),
             flows: RwLock::default(),
             monitors: RwLock::default(),
             tasks: Mutex::default(),
@@ -206,9 +246,60 @@ impl View {
         })
     }
 
-    /// A flow that has been put in, or replaced.
-    pub(crate) fn put(&self, flow: FlowView) {
-        write(&self.flows).insert(flow.name().to_owned(), Arc::new(flow));
+    /// A definition that is new, or another. What runs under that name is
+    /// shown until its successor does.
+    pub(crate) fn put(&self, mut flow: FlowView) {
+        let mut flows = write(&self.flows);
+        if let Some(before) = flows.get(flow.name()) {
+            flow.created = before.created;
+            let (id, metrics, control) = (before.id, &before.metrics, &before.control);
+            flow = FlowView {
+                id,
+                metrics: metrics.clone(),
+                control: control.clone(),
+                parts: before.parts,
+                memory_bytes: before.memory_bytes,
+                started: before.started,
+                ..flow
+            };
+        }
+        flows.insert(flow.name().to_owned(), Arc::new(flow));
+    }
+
+    /// A flow begins a life.
+    pub(crate) fn live(&self, flow: &Flow) {
+        let now = self.clock.now();
+        let mut flows = write(&self.flows);
+        let view = flows.get(&flow.name).map(|view| FlowView::clone(view));
+        let view = view.unwrap_or_else(|| FlowView::at_rest(flow.plan.clone(), now));
+        let view = FlowView {
+            id: self.lives.fetch_add(1, Ordering::Relaxed) + 1,
+            plan: flow.plan.clone(),
+            metrics: flow.metrics.clone(),
+            control: flow.control.clone(),
+            parts: flow.parts,
+            memory_bytes: flow.memory_bytes,
+            started: Some(now),
+            ..view
+        };
+        flows.insert(flow.name.clone(), Arc::new(view));
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        write(&self.flows).remove(name);
+    }
+
+    pub(crate) fn flow(&self, name: &str) -> Option<Arc<FlowView>> {
+        read(&self.flows).get(name).cloned()
+    }
+
+    /// The flows that the daemon was started with run.
+    pub(crate) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
     }
 
     /// What slabs may grow by, for its use.

@@ -15,7 +15,10 @@ pub(crate) fn init(plan: &LogPlan) {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    let filter = EnvFilter::try_from_env("RINGMAIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let filter = EnvFilter::try_from_env("RINGMAIN_LOG").unwrap_or_else(|_| {
+        // It tells of watches that end with the files that they were for.
+        EnvFilter::new(format!("{level},notify=warn"))
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use crate::sys::check;
+use crate::waker::Waker;
 
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +77,26 @@ impl Signals {
 
     /// Waits for a signal, at most `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Option<Signal> {
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let mut entry = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one initialised entry.
-        unsafe { libc::poll(&raw mut entry, 1, timeout_ms) };
+        self.poll(timeout, None);
         self.pending()
+    }
+
+    /// Waits for a signal or a wake, at most `timeout`. Wakes that have come
+    /// are taken back.
+    pub fn wait_or_wake(&mut self, timeout: Duration, waker: &Waker) -> Option<Signal> {
+        self.poll(timeout, Some(waker.as_fd()));
+        waker.clear();
+        self.pending()
+    }
+
+    fn poll(&self, timeout: Duration, other: Option<BorrowedFd<'_>>) {
+        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // A negative descriptor is not looked at.
+        let other = other.map_or(-1, |fd| fd.as_raw_fd());
+        let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut entries = [entry(self.fd.as_raw_fd()), entry(other)];
+        // SAFETY: two initialised entries.
+        unsafe { libc::poll(entries.as_mut_ptr(), 2, timeout_ms) };
     }
 }
 

@@ -80,6 +80,7 @@ pub struct FlowControl {
     phase: AtomicU8,
     opened: AtomicUsize,
     ended: AtomicUsize,
+    removed: AtomicUsize,
     errors: Mutex<Vec<String>>,
     health: Mutex<Vec<Health>>,
     /// The newest version of any script; what a shard looks at every turn.
@@ -105,6 +106,7 @@ impl FlowControl {
             phase: AtomicU8::new(Phase::Open as u8),
             opened: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
+            removed: AtomicUsize::new(0),
             errors: Mutex::new(Vec::new()),
             health,
             newest: AtomicU64::new(0),
@@ -257,6 +259,11 @@ impl FlowControl {
         lock(&self.health).clone()
     }
 
+    /// Notes why it does not run.
+    pub fn note_error(&self, error: String) {
+        lock(&self.errors).push(error);
+    }
+
     pub(crate) fn note_opened(&self, result: Result<(), String>) {
         if let Err(error) = result {
             lock(&self.errors).push(error);
@@ -266,6 +273,17 @@ impl FlowControl {
 
     pub(crate) fn note_ended(&self) {
         self.ended.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Shards on which nothing is left of the flow: its memory is free and
+    /// what it had open is closed.
+    #[must_use]
+    pub fn removed(&self) -> usize {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_removed(&self) {
+        self.removed.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn note_health(&self, now: impl Iterator<Item = (usize, Health)>) {

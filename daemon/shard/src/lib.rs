@@ -36,6 +36,7 @@ mod memory;
 mod modules;
 mod operators;
 mod outlet;
+mod scoped;
 mod spill;
 mod test_bench;
 mod turn;

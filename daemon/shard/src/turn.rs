@@ -1,4 +1,10 @@
 //! A shard: all flows' parts on one core, and one bounded turn over them.
+//!
+//! Flows come and go while it runs: parts arrive through an inlet that is
+//! looked at once a turn, and a flow that has ended on all its shards, or was
+//! aborted, is taken out with its memory and whatever it has open.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 use ringmain_base::Now;
 use ringmain_ring::Doorbell;
@@ -8,6 +14,7 @@ use ringmain_runtime::{Next, Turn};
 use crate::assembly::{Owners, assemble};
 use crate::control::Phase;
 use crate::flow::{FlowShard, Owner};
+use crate::scoped::{Holdings, ScopedIo, dispose};
 use crate::wiring::FlowParts;
 
 /// Events that one turn takes up.
@@ -20,13 +27,35 @@ const HEALTH_EVERY_US: u64 = 100_000;
 /// wants without being rung for.
 const NAP_US: u64 = 250_000;
 
+/// The flow of an owner whose flow is gone: its last events may still come.
+/// Owners' numbers are not given out again, which costs 16 bytes for each
+/// connector of a flow that was ever here.
+const GONE: usize = usize::MAX;
+
+/// A flow with what it has open.
+struct Place {
+    flow: FlowShard,
+    holdings: Holdings,
+    opened: bool,
+    /// Shards with a part of the flow.
+    parts: usize,
+}
+
+impl Place {
+    /// It has ended here and everywhere else, where its other ends are.
+    fn is_over(&self) -> bool {
+        self.flow.done && self.flow.control.ended() >= self.parts
+    }
+}
+
 /// One core's flows.
 pub struct Shard {
-    flows: Vec<FlowShard>,
+    /// Places of flows that are gone are taken by new ones.
+    flows: Vec<Option<Place>>,
     owners: Vec<(usize, Owner)>,
+    inlet: Option<Receiver<FlowParts>>,
     bell: Doorbell,
     events: Vec<Event>,
-    opened: bool,
     health_at_us: u64,
     /// As it was when the last turn began.
     pulse: u64,
@@ -37,33 +66,78 @@ impl Shard {
     /// What cannot be built is reported like what cannot be opened.
     #[must_use]
     pub fn new(parts: Vec<FlowParts>, bell: Doorbell) -> Self {
-        let mut owners = Vec::new();
-        let mut flows: Vec<FlowShard> = Vec::new();
-        for parts in parts {
-            let control = parts.control.clone();
-            let mut owners = Owners { flow: flows.len(), table: &mut owners };
-            match assemble(parts, &mut owners) {
-                Ok(flow) => flows.push(flow),
-                Err(error) => control.note_opened(Err(error)),
-            }
-        }
-        Self {
-            flows,
-            owners,
+        let mut shard = Self {
+            flows: Vec::new(),
+            owners: Vec::new(),
+            inlet: None,
             bell,
             events: Vec::with_capacity(EVENTS_PER_TURN),
-            opened: false,
             health_at_us: 0,
             pulse: 0,
+        };
+        parts.into_iter().for_each(|parts| shard.add(parts));
+        shard
+    }
+
+    /// With an inlet for further flows. The shard lives as long as its other
+    /// end, also without flows. Whoever sends wakes the shard.
+    #[must_use]
+    pub fn with_inlet(mut self, inlet: Receiver<FlowParts>) -> Self {
+        self.inlet = Some(inlet);
+        self
+    }
+
+    fn add(&mut self, parts: FlowParts) {
+        let control = parts.control.clone();
+        let count = usize::from(parts.place.shards);
+        let at = self.flows.iter().position(Option::is_none).unwrap_or(self.flows.len());
+        let first = self.owners.len();
+        let mut owners = Owners { flow: at, table: &mut self.owners };
+        match assemble(parts, &mut owners) {
+            Ok(flow) => {
+                let holdings = Holdings::default();
+                let place = Some(Place { flow, holdings, opened: false, parts: count });
+                match self.flows.get_mut(at) {
+                    Some(free) => *free = place,
+                    None => self.flows.push(place),
+                }
+            }
+            Err(error) => {
+                self.owners.truncate(first);
+                control.note_opened(Err(error));
+                // Nothing of it is here that could end later.
+                control.note_ended();
+                control.note_removed();
+            }
         }
     }
 
-    fn open(&mut self, io: &mut dyn Io, now: Now) {
-        for flow in &mut self.flows {
-            let result = flow.open(io, now);
-            flow.control.note_opened(result);
+    /// One flow a turn: building it compiles its scripts.
+    fn take_flow(&mut self) -> bool {
+        let Some(inlet) = &self.inlet else { return false };
+        match inlet.try_recv() {
+            Ok(parts) => {
+                self.add(parts);
+                true
+            }
+            Err(TryRecvError::Empty) => false,
+            Err(TryRecvError::Disconnected) => {
+                self.inlet = None;
+                false
+            }
         }
-        self.opened = true;
+    }
+
+    fn open(&mut self, io: &mut dyn Io, now: Now) -> usize {
+        let mut opened = 0;
+        for place in self.flows.iter_mut().flatten().filter(|place| !place.opened) {
+            let Place { flow, holdings, opened: done, .. } = place;
+            let result = flow.open(&mut ScopedIo { io, holdings }, now);
+            flow.control.note_opened(result);
+            *done = true;
+            opened += 1;
+        }
+        opened
     }
 
     fn take_events(&mut self, io: &mut dyn Io, now: Now) -> usize {
@@ -71,26 +145,79 @@ impl Shard {
         let count = self.events.len();
         for event in self.events.drain(..) {
             let (flow, owner) = self.owners[event.op.owner as usize];
-            self.flows[flow].on_event(owner, event.op.tag, event.kind, io, now);
+            match self.flows.get_mut(flow).and_then(Option::as_mut) {
+                Some(Place { flow, holdings, .. }) => {
+                    holdings.note(&event.kind);
+                    let mut io = ScopedIo { io, holdings };
+                    flow.on_event(owner, event.op.tag, event.kind, &mut io, now);
+                }
+                None => dispose(event.kind, io),
+            }
         }
         count
+    }
+
+    /// Turns of all flows: what was done, and whether any is still at work.
+    fn run(&mut self, io: &mut dyn Io, now: Now) -> (usize, bool) {
+        let (mut work, mut running) = (0, false);
+        for at in 0..self.flows.len() {
+            let Some(place) = &mut self.flows[at] else { continue };
+            let phase = place.flow.control.phase();
+            if phase == Phase::Abort || place.is_over() {
+                self.remove(at, io);
+                work += 1;
+                continue;
+            }
+            let Place { flow, holdings, .. } = place;
+            if flow.done {
+                continue;
+            }
+            running = true;
+            if phase == Phase::Open {
+                continue;
+            }
+            work += flow.turn(&mut ScopedIo { io, holdings }, now);
+            if flow.done {
+                flow.control.note_health(flow.health());
+                flow.control.note_ended();
+            }
+        }
+        (work, running)
+    }
+
+    /// Takes a flow out: what it has open is closed, its memory is free.
+    #[cold]
+    fn remove(&mut self, at: usize, io: &mut dyn Io) {
+        let Some(mut place) = self.flows[at].take() else { return };
+        place.holdings.close(io);
+        for (flow, _) in self.owners.iter_mut().filter(|(flow, _)| *flow == at) {
+            *flow = GONE;
+        }
+        let (control, ended) = (place.flow.control.clone(), place.flow.done);
+        drop(place);
+        if !ended {
+            control.note_ended();
+        }
+        control.note_removed();
     }
 
     fn report_health(&mut self, now: Now) {
         if now.mono_us >= self.health_at_us {
             self.health_at_us = now.mono_us + HEALTH_EVERY_US;
-            for flow in &self.flows {
-                flow.control.note_health(flow.health());
+            for place in self.flows.iter().flatten() {
+                place.flow.control.note_health(place.flow.health());
             }
         }
     }
 
     fn pulse_now(&self) -> u64 {
-        self.flows.iter().map(FlowShard::pulse).fold(0, u64::wrapping_add)
+        let flows = self.flows.iter().flatten().map(|place| place.flow.pulse());
+        flows.fold(0, u64::wrapping_add)
     }
 
     fn wake_in_us(&self, now: Now) -> u64 {
-        let wakes = self.flows.iter().filter(|flow| !flow.done).filter_map(FlowShard::wake_at_us);
+        let flows = self.flows.iter().flatten().map(|place| &place.flow);
+        let wakes = flows.filter(|flow| !flow.done).filter_map(FlowShard::wake_at_us);
         let next = wakes.min().map_or(NAP_US, |at| at.saturating_sub(now.mono_us));
         next.min(NAP_US)
     }
@@ -98,30 +225,16 @@ impl Shard {
 
 impl Turn for Shard {
     fn turn(&mut self, io: &mut dyn Io, now: Now) -> Next {
-        if !self.opened {
-            self.open(io, now);
+        let added = self.take_flow();
+        if self.open(io, now) > 0 {
             return Next::Busy;
         }
         self.pulse = self.pulse_now();
-        let mut work = self.take_events(io, now);
-        let mut running = false;
-        for flow in &mut self.flows {
-            let phase = flow.control.phase();
-            if flow.done || phase == Phase::Abort {
-                continue;
-            }
-            running = true;
-            if phase == Phase::Open {
-                continue;
-            }
-            work += flow.turn(io, now);
-            if flow.done {
-                flow.control.note_health(flow.health());
-                flow.control.note_ended();
-            }
-        }
+        let mut work = self.take_events(io, now) + usize::from(added);
+        let (done, running) = self.run(io, now);
+        work += done;
         self.report_health(now);
-        match (running, work) {
+        match (running || self.inlet.is_some(), work) {
             (false, _) => Next::Stop,
             (true, 0) => Next::Idle { wake_in_us: Some(self.wake_in_us(now)) },
             (true, _) => Next::Busy,

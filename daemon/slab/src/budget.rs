@@ -36,6 +36,13 @@ impl Budget {
         self.inner.limit_bytes
     }
 
+    /// Takes `bytes` for pools that are built while others run; false when
+    /// there are not as many. They are not given back.
+    #[must_use]
+    pub fn reserve(&self, bytes: u64) -> bool {
+        self.charge(bytes)
+    }
+
     /// Takes `bytes` if they are to be had.
     pub(crate) fn charge(&self, bytes: u64) -> bool {
         let add = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.inner.limit_bytes);

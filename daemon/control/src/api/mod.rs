@@ -8,9 +8,12 @@
 //! Deliberately absent: access to the data path. Handlers read the
 //! [`View`](crate::view::View).
 
+mod audit;
 mod auth;
+mod edit;
 mod flows;
 mod guard;
+mod jolokia;
 mod limit;
 mod node;
 mod openapi;
@@ -23,12 +26,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use ringmain_config::{ApiPlan, MetricsPlan, Plan, Scope};
+use ringmain_config::{ApiPlan, MetricsPlan, Scope};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::audit::Audit;
 use self::auth::Tokens;
 use self::limit::Limiter;
+use crate::check::{Given, Prepared};
+use crate::definitions::Definitions;
+use crate::desk::Desk;
 use crate::view::View;
 
 pub(crate) use server::serve;
@@ -41,13 +48,18 @@ pub(crate) struct Api {
     tokens: Tokens,
     limiter: Limiter,
     tls: Option<Arc<tls::Certificates>>,
+    desk: Desk,
+    audit: Audit,
+    given: Given,
+    kept: Option<Definitions>,
 }
 
 type Shared = Arc<Api>;
 
 impl Api {
     /// Everything that can be refused about it is refused here.
-    pub(crate) fn new(plan: &Plan, view: &Arc<View>) -> Result<Shared, String> {
+    pub(crate) fn new(prepared: &Prepared, view: &Arc<View>, desk: Desk) -> Result<Shared, String> {
+        let plan = &prepared.plan;
         let tls = plan.api.tls.as_ref().map(tls::Certificates::load).transpose()?;
         Ok(Arc::new(Self {
             view: view.clone(),
@@ -56,6 +68,10 @@ impl Api {
             plan: plan.api.clone(),
             metrics: plan.metrics.clone(),
             tls: tls.map(Arc::new),
+            desk,
+            audit: Audit::open(plan.api.audit.as_deref())?,
+            given: prepared.given.clone(),
+            kept: crate::reload::kept(plan),
         }))
     }
 }
@@ -72,12 +88,30 @@ fn router(api: &Shared) -> Router {
         true => runtime.routes(routes!(node::prometheus)),
         false => runtime,
     };
-    let management = OpenApiRouter::new().routes(routes!(flows::definition));
+    let management = OpenApiRouter::new()
+        .routes(routes!(flows::definition))
+        .routes(routes!(edit::versions))
+        .routes(routes!(edit::version));
+    let manage = OpenApiRouter::new()
+        .routes(routes!(edit::create))
+        .routes(routes!(edit::update, edit::delete))
+        .routes(routes!(edit::start))
+        .routes(routes!(edit::stop))
+        .routes(routes!(edit::deploy))
+        .routes(routes!(edit::undeploy))
+        .routes(routes!(edit::copy))
+        .routes(routes!(edit::rollback))
+        .routes(routes!(edit::reload));
     let router = OpenApiRouter::with_openapi(openapi::document())
         .merge(open)
         .merge(scoped(both, &[Scope::ReadManagement, Scope::ReadRuntime]))
         .merge(scoped(runtime, &[Scope::ReadRuntime]))
-        .merge(scoped(management, &[Scope::ReadManagement]));
+        .merge(scoped(management, &[Scope::ReadManagement]))
+        .merge(scoped(manage, &[Scope::Manage]));
+    let router = match api.metrics.jolokia {
+        true => router.merge(scoped(jolokia(), &[Scope::ReadRuntime])),
+        false => router,
+    };
     let (router, document) = router.split_for_parts();
     let document = openapi::finished(document);
     router
@@ -88,4 +122,13 @@ fn router(api: &Shared) -> Router {
         .layer(from_fn_with_state(api.clone(), guard::admit))
         .layer(from_fn(problem::shape))
         .with_state(api.clone())
+}
+
+/// Not part of the OpenAPI document: the protocol is its own.
+fn jolokia() -> OpenApiRouter<Shared> {
+    let root = || axum::routing::get(jolokia::root).post(jolokia::post);
+    OpenApiRouter::new()
+        .route("/jolokia", root())
+        .route("/jolokia/", root())
+        .route("/jolokia/{*path}", axum::routing::get(jolokia::path))
 }

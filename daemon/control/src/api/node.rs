@@ -91,7 +91,7 @@ pub(super) async fn health(State(api): State<Shared>) -> impl IntoResponse {
     let any = |status| flows.iter().any(|flow| flow.status() == status);
     let (code, status) = if any(Status::Failed) {
         (StatusCode::SERVICE_UNAVAILABLE, "failed")
-    } else if any(Status::Deploying) {
+    } else if !api.view.is_ready() {
         (StatusCode::SERVICE_UNAVAILABLE, "starting")
     } else {
         (StatusCode::OK, "up")
@@ -131,7 +131,7 @@ pub(super) async fn node(State(api): State<Shared>) -> impl IntoResponse {
         uptime_seconds: view.node.started_at.elapsed().as_secs_f64(),
         memory: MemoryReport {
             budget_bytes: view.node.memory_bytes,
-            reserved_bytes: sample.flows.iter().map(|flow| flow.flow.memory_bytes).sum(),
+            reserved_bytes: sample.flows.iter().map(|flow| flow.flow.memory_now()).sum(),
             grown_bytes: sample.node.grown_bytes,
             resident_bytes: sample.node.resident_bytes,
         },

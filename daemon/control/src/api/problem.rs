@@ -19,9 +19,9 @@ const DETAIL_BYTES_MAX: usize = 4096;
 pub(crate) struct Problem {
     /// What kind of problem: `about:blank` where the status says it all.
     #[serde(rename = "type")]
-    kind: String,
+    kind: &'static str,
     /// The status in words.
-    title: String,
+    title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What is wrong, and what to do.
@@ -36,8 +36,8 @@ pub(crate) struct Problem {
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
-            kind: "about:blank".into(),
-            title: status.canonical_reason().unwrap_or("Error").into(),
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
@@ -47,6 +47,17 @@ impl Problem {
 
     pub(crate) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what}"))
+    }
+
+    /// What it says, in one line.
+    pub(crate) fn to_line(&self) -> String {
+        let errors = self.errors.iter().map(String::as_str);
+        std::iter::once(self.detail.as_str()).chain(errors).collect::<Vec<_>>().join("; ")
+    }
+
+    pub(crate) fn with_errors(mut self, errors: Vec<String>) -> Self {
+        self.errors = errors;
+        self
     }
 
     pub(crate) fn with_header(mut self, name: header::HeaderName, value: String) -> Self {
