@@ -46,7 +46,7 @@ struct Rule {
     help: &'static str,
 }
 
-const RULES: [Rule; 7] = [
+const RULES: [Rule; 6] = [
     Rule {
         tokens: &["pcall", "(", "function"],
         message: "pcall(function ...) makes a function anew for every message",
@@ -64,23 +64,18 @@ const RULES: [Rule; 7] = [
     },
     Rule {
         tokens: &["pairs", "("],
-        message: "pairs takes a message off the fast path",
-        help: "use a list with `for i = 1, #list do`, or name the fields",
-    },
-    Rule {
-        tokens: &["next", "("],
-        message: "next takes a message off the fast path",
-        help: "keep a count beside the table, or use a list",
+        message: "pairs is not compiled well",
+        help: "use a list and `for i = 1, #list do`, or name the fields",
     },
     Rule {
         tokens: &[".", "format", "("],
-        message: "string.format takes a message off the fast path",
+        message: "string.format is slow for every message",
         help: "join with msg:put(field, a, b), or store numbers and format them where they are read",
     },
     Rule {
         tokens: &[".", "gsub", "("],
-        message: "gsub takes a message off the fast path",
-        help: "test first with find whether there is anything to replace",
+        message: "gsub is slow for every message",
+        help: "test with find first whether there is anything to replace",
     },
 ];
 
@@ -100,21 +95,23 @@ impl<'a> Scan<'a> {
 
     /// The tokens inside the function of the message, if it begins at `at`.
     fn body_of_message_function(&self, at: usize) -> Option<std::ops::Range<usize>> {
+        let named = self.is(at, &["function"]) && self.is_method_named_process(at + 1);
         let open = if self.is(at, &["return", "function", "("]) {
             at + 2
         } else if self.is(at, &["process", "=", "function", "("]) {
             at + 3
-        } else if self.is(at, &["process", "("]) && at > 1 && self.is(at - 2, &["."]) || {
-            self.is(at, &["process", "("]) && at > 0 && self.text(at - 1) == "function"
-        } {
-            at + 1
+        } else if named {
+            (at..self.tokens.len()).find(|at| self.text(*at) == "(")?
         } else {
             return None;
         };
-        // A call of something named so, or a function inside a function.
-        let declared = at < 4 || self.is(at.saturating_sub(3), &["function"]) || open != at + 1;
         let start = (open..self.tokens.len()).find(|at| self.text(*at) == ")")? + 1;
-        declared.then(|| start..self.end_of_block(start))
+        Some(start..self.end_of_block(start))
+    }
+
+    /// `M.process(`, `process(`.
+    fn is_method_named_process(&self, at: usize) -> bool {
+        self.is(at, &["process", "("]) || (self.is(at + 1, &[".", "process", "("]))
     }
 
     /// The token of the `end` that closes what is open at `from`.
@@ -164,6 +161,44 @@ impl<'a> Scan<'a> {
             column: before[line_start..].chars().count() + 1,
             message: rule.message,
             help: rule.help,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lint;
+
+    fn found(source: &str) -> Vec<(usize, usize, &'static str)> {
+        lint(source).iter().map(|l| (l.line, l.column, l.message.split(' ').next().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_is_slow_in_the_function_of_the_message_is_found_at_its_place() {
+        let short = "local t = {}\nfor k in pairs(t) do end\nreturn function(msg)\n  \
+            local ok = pcall(function() return msg.a end)\n  for k, v in pairs(t) do end\n  \
+            msg.b = msg.c:gsub('a', 'b') .. string.format('%d', 1)\n  return msg\nend";
+        assert_eq!(
+            found(short),
+            [(4, 14, "pcall(function"), (5, 15, "pairs"), (6, 16, "gsub"), (6, 41, "string.format")]
+        );
+        let full = "local M = {}\nfunction M.init() local f = function() end return {} end\n\
+            function M.process(msg)\n  local f = function() end\n  return msg\nend\nreturn M";
+        assert_eq!(found(full), [(4, 13, "a")]);
+        assert_eq!(found("return { process = function(m) next(m) xpcall(function() end, e) end }").len(), 1);
+    }
+
+    #[test]
+    fn helpers_outside_strings_and_fields_of_such_names_are_left_alone() {
+        for source in [
+            "local function f(m) return function() end end\nreturn function(msg) return f(msg) end",
+            "return function(msg) msg.pairs = 'pairs(' -- pairs(t)\n return msg end",
+            "return function(msg) local ok = pcall(f, msg) return msg:find('x') end",
+            "return function(msg) if msg.function_ then for i = 1, 3 do end end end\n\
+             local g = function() for k in pairs(t) do end end",
+            "",
+        ] {
+            assert_eq!(found(source), [], "{source}");
         }
     }
 }
