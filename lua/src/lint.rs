@@ -149,7 +149,8 @@ impl<'a> Scan<'a> {
         let method = first == "." && matches!(self.text(at), "." | ":");
         let before = at.checked_sub(1).map_or("", |before| self.text(before));
         // A field or a method of that name is something else.
-        let free = first == "." || self.tokens[at].kind == Kind::Word || !matches!(before, "." | ":");
+        let free =
+            first == "." || self.tokens[at].kind == Kind::Word || !matches!(before, "." | ":");
         (method || self.text(at) == first) && free && self.is(at + 1, &rule.tokens[1..])
     }
 
@@ -170,7 +171,10 @@ mod tests {
     use super::lint;
 
     fn found(source: &str) -> Vec<(usize, usize, &'static str)> {
-        lint(source).iter().map(|l| (l.line, l.column, l.message.split(' ').next().unwrap())).collect()
+        lint(source)
+            .iter()
+            .map(|l| (l.line, l.column, l.message.split(' ').next().unwrap()))
+            .collect()
     }
 
     #[test]
@@ -180,12 +184,20 @@ mod tests {
             msg.b = msg.c:gsub('a', 'b') .. string.format('%d', 1)\n  return msg\nend";
         assert_eq!(
             found(short),
-            [(4, 14, "pcall(function"), (5, 15, "pairs"), (6, 16, "gsub"), (6, 41, "string.format")]
+            [
+                (4, 14, "pcall(function"),
+                (5, 15, "pairs"),
+                (6, 16, "gsub"),
+                (6, 41, "string.format")
+            ]
         );
         let full = "local M = {}\nfunction M.init() local f = function() end return {} end\n\
             function M.process(msg)\n  local f = function() end\n  return msg\nend\nreturn M";
         assert_eq!(found(full), [(4, 13, "a")]);
-        assert_eq!(found("return { process = function(m) next(m) xpcall(function() end, e) end }").len(), 1);
+        assert_eq!(
+            found("return { process = function(m) next(m) xpcall(function() end, e) end }").len(),
+            1
+        );
     }
 
     #[test]

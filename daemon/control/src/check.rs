@@ -8,7 +8,7 @@ use ringmain_config::{
     load_to_run,
 };
 use ringmain_runtime::cores;
-use ringmain_shard::{OperatorError, Setting, compile, memory_bytes};
+use ringmain_shard::{OperatorError, Setting, compile, memory_bytes, slow_parts};
 use ringmain_slab::SharedSchema;
 
 use crate::definitions::Definitions;
@@ -113,6 +113,11 @@ pub(crate) fn operators(flow: &FlowPlan, found: &mut Diagnostics) {
             let message = format!("operator '{name}': {}", error.message);
             let span = place(&error, found);
             found.push(Diagnostic::error(span, message));
+        }
+        for (slow, help) in slow_parts(operator) {
+            let span = place(&slow, found);
+            let message = format!("operator '{}': {}", operator.name, slow.message);
+            found.push(Diagnostic::warning(span, message).help(help));
         }
     }
     crate::flow_test::check(flow, found);

@@ -48,7 +48,7 @@ pub use control::{FlowControl, Phase, ScriptReport, ScriptStatus, ScriptVersion}
 pub use dead_letter::rfc3339;
 pub use inlet::PositionSlot;
 pub use modules::Looked;
-pub use operators::{OperatorError, Setting, compile, load_script};
+pub use operators::{OperatorError, Setting, compile, load_script, slow_parts};
 pub use ringmain_lua::self_test as lua_self_test;
 pub use ringmain_ops::{Code, CodeVersion};
 pub use test_bench::{BenchCount, BenchError, Datum, Message, TestBench, holds};

@@ -169,6 +169,40 @@ fn compile_route(
         .map_err(|error| OperatorError::in_part(codes, name, error))
 }
 
+/// Code, name in messages, and file of a script.
+fn script_code(
+    name: &Spanned<String>,
+    plan: &LuaPlan,
+) -> Result<(Spanned<String>, String, Option<PathBuf>), OperatorError> {
+    let path = match &plan.source {
+        LuaSource::Inline(code) => return Ok((code.clone(), name.value.clone(), None)),
+        LuaSource::Script(path) => path,
+    };
+    let failed = |error: std::io::Error| OperatorError {
+        code: path.clone().map(|path| path.display().to_string()),
+        file: None,
+        line: 1,
+        column: 1,
+        message: format!("cannot read {}: {error}", path.display()),
+    };
+    let text = std::fs::read_to_string(&path.value).map_err(failed)?;
+    let chunk = path.file_name().map_or(name.value.clone(), |f| f.display().to_string());
+    Ok((Spanned::new(text, path.span), chunk, Some(path.value.clone())))
+}
+
+/// What makes a script slow, where it stands, and what to write instead.
+#[must_use]
+pub fn slow_parts(plan: &OperatorPlan) -> Vec<(OperatorError, &'static str)> {
+    let OperatorKind::Lua(lua) = &plan.kind else { return Vec::new() };
+    let Ok((code, _, file)) = script_code(&plan.name, lua) else { return Vec::new() };
+    let place = |found: ringmain_lua::Lint| {
+        let ringmain_lua::Lint { line, column, message, help } = found;
+        let (code, file, message) = (code.clone(), file.clone(), message.to_owned());
+        (OperatorError { code, file, line, column, message }, help)
+    };
+    ringmain_lua::lint(&code).into_iter().map(place).collect()
+}
+
 fn compile_script(
     name: &Spanned<String>,
     plan: &LuaPlan,
@@ -176,21 +210,7 @@ fn compile_script(
     files: &Rc<ModuleFiles>,
     schema: &SharedSchema,
 ) -> Result<Box<Script>, OperatorError> {
-    let (code, chunk, file) = match &plan.source {
-        LuaSource::Inline(code) => (code.clone(), name.value.clone(), None),
-        LuaSource::Script(path) => {
-            let failed = |error: std::io::Error| OperatorError {
-                code: path.clone().map(|path| path.display().to_string()),
-                file: None,
-                line: 1,
-                column: 1,
-                message: format!("cannot read {}: {error}", path.display()),
-            };
-            let text = std::fs::read_to_string(&path.value).map_err(failed)?;
-            let chunk = path.file_name().map_or(name.value.clone(), |f| f.display().to_string());
-            (Spanned::new(text, path.span), chunk, Some(path.value.clone()))
-        }
-    };
+    let (code, chunk, file) = script_code(name, plan)?;
     let memory_bytes = usize::try_from(plan.limits.memory_bytes).unwrap_or(usize::MAX);
     let time = Duration::from_micros(plan.limits.time_us);
     let config = table(&plan.config);

@@ -36,7 +36,7 @@ impl Case {
         let mut rng = Xoshiro::new(seed);
         let mut one_in = |n: u64| rng.below(n) == 0;
         let keyed = !one_in(5);
-        let counts = false;
+        let counts = !one_in(3);
         let second_sink = one_in(3);
         let (dirty, calm, chops) = (one_in(3), one_in(6), !one_in(4));
         let shards = if keyed { 1 + rng.below(3) as usize } else { 1 };
