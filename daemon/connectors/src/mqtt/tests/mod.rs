@@ -2,4 +2,5 @@
 
 mod reading;
 mod rig;
+mod speed;
 mod writing;
