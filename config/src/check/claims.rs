@@ -57,7 +57,7 @@ fn claim(flow: &FlowPlan, several: bool, claims: &mut Vec<Claim>) {
                 Some(found) => found,
                 None => continue,
             },
-            SourceKind::Generator { .. } | SourceKind::File(_) => continue,
+            SourceKind::Generator { .. } | SourceKind::File(_) | SourceKind::Timer(_) => continue,
         };
         claims.push(Claim { resource, span, who: format!("source '{}'{of}", source.name) });
     }

@@ -126,7 +126,7 @@ fn choice(cx: &mut Context<'_>, section: &Section<'_>, what: &str) -> Option<Gen
     (values.len() == items.len()).then_some(GenField::Choice { values })
 }
 
-fn scalar(cx: &mut Context<'_>, what: &str, value: &Spanned<Value>) -> Option<Scalar> {
+pub(super) fn scalar(cx: &mut Context<'_>, what: &str, value: &Spanned<Value>) -> Option<Scalar> {
     match &value.value {
         Value::String(text) => {
             let text = cx.expand(&Spanned::new(text.clone(), value.span))?;

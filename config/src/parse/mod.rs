@@ -1,5 +1,6 @@
 //! Raw tables to plan parts. Each file here owns one part of the format.
 
+mod aggregate;
 mod auth;
 mod codec;
 mod daemon;
@@ -18,6 +19,7 @@ mod spill;
 mod template;
 mod test;
 mod throttle;
+mod timer;
 mod tls;
 
 pub(crate) use auth::auth;

@@ -42,7 +42,7 @@ pub(super) fn operator(
         (Some(kind), _) if !kind.ports().is_empty() => {
             Ports::More(kind.ports().into_iter().map(str::to_owned).collect())
         }
-        (None, "route" | "throttle" | "lua") => Ports::Unknown,
+        (None, "route" | "throttle" | "aggregate" | "lua") => Ports::Unknown,
         _ => Ports::One,
     };
     (kind.map(|kind| OperatorPlan { name: name.clone(), inputs, kind }), ports)

@@ -18,6 +18,7 @@ pub(super) fn keyed(
     base_dir: &Path,
 ) -> Option<OperatorKind> {
     match kind {
+        "aggregate" => super::aggregate::aggregate(cx, section).map(OperatorKind::Aggregate),
         "throttle" => super::throttle::throttle(cx, section, base_dir).map(OperatorKind::Throttle),
         "split" => split(cx, section).map(OperatorKind::Split),
         "time_series" => time_series(cx, section).map(OperatorKind::TimeSeries),
@@ -28,7 +29,11 @@ pub(super) fn keyed(
 }
 
 /// Names of fields: none is empty, none there twice.
-fn fields(cx: &mut Context<'_>, section: &Section<'_>, key: &str) -> Option<Vec<Spanned<String>>> {
+pub(super) fn fields(
+    cx: &mut Context<'_>,
+    section: &Section<'_>,
+    key: &str,
+) -> Option<Vec<Spanned<String>>> {
     let names = section.texts(cx, key)?;
     let mut good = true;
     for (at, name) in names.iter().enumerate() {
@@ -53,12 +58,17 @@ pub(super) fn by_key(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Keye
 const UNITS: &[(&str, TimeUnit)] =
     &[("s", TimeUnit::S), ("ms", TimeUnit::Ms), ("us", TimeUnit::Us)];
 
-fn clock(cx: &mut Context<'_>, section: &Section<'_>) -> Option<ClockPlan> {
+/// `time_unit`
+pub(super) fn unit(cx: &mut Context<'_>, section: &Section<'_>) -> Option<TimeUnit> {
+    section.one_of(cx, "time_unit", UNITS).map(|unit| unit.value)
+}
+
+pub(super) fn clock(cx: &mut Context<'_>, section: &Section<'_>) -> Option<ClockPlan> {
     let event = section.one_of(cx, "clock", &[("server", false), ("event", true)]);
     let field = section.filled(cx, "time_field");
-    let unit = section.one_of(cx, "time_unit", UNITS);
+    let unit = unit(cx, section);
     if !event.as_ref()?.value {
-        for key in ["time_field", "time_unit"] {
+        for key in ["time_field"] {
             if let Some((key, _)) = section.table.entry(key) {
                 let message = format!("'{key}' of {} has no effect", section.what);
                 cx.push(
@@ -70,7 +80,7 @@ fn clock(cx: &mut Context<'_>, section: &Section<'_>) -> Option<ClockPlan> {
         return Some(ClockPlan::Server);
     }
     (field.is_some() || !section.has("time_field")).then_some(())?;
-    Some(ClockPlan::Event { field, unit: unit?.value })
+    Some(ClockPlan::Event { field, unit: unit? })
 }
 
 fn change(cx: &mut Context<'_>, section: &Section<'_>) -> Option<ChangePlan> {

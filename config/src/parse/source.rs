@@ -1,6 +1,6 @@
 //! `[sources.NAME]`.
 
-use super::{codec, component, generator, http, mqtt, net, tls};
+use super::{codec, component, generator, http, mqtt, net, timer, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{FileSource, FileStart, FramePlan, ReadMode, SourceKind, SourcePlan, UnixMode};
 use crate::schema::SOURCES;
@@ -22,7 +22,7 @@ pub(super) fn source(
     let section = &component.section;
     let kind = kind(cx, component.kind, section);
     let mut plan = SourcePlan::new(name.clone(), SourceKind::Stdin);
-    if component.kind != "generator" {
+    if !matches!(component.kind, "generator" | "timer") {
         let decode = codec::decode(cx, section);
         let datagrams = is_datagrams(component.kind, section);
         // What a request holds is for its `body` to say.
@@ -56,6 +56,7 @@ fn is_datagram_socket(kind: &str, section: &Section<'_>) -> bool {
 fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SourceKind> {
     match kind {
         "generator" => generator::generator(cx, section),
+        "timer" => timer::timer(cx, section),
         "file" => file(cx, section).map(SourceKind::File),
         "http" => http::source(cx, section).map(SourceKind::Http),
         "mqtt" => mqtt::source(cx, section).map(|mqtt| SourceKind::Mqtt(Box::new(mqtt))),

@@ -15,6 +15,7 @@ mod operator_keyed;
 mod sink;
 mod source;
 mod test;
+mod timer;
 mod tls;
 
 pub use daemon::{
@@ -28,8 +29,9 @@ pub use operator::{
     RoutePlan, WhenQuarantined,
 };
 pub use operator_keyed::{
-    ChangePlan, ClockPlan, HysteresisPlan, KeyedPlan, LimitPlan, OverPlan, QualityPlan, SamplePlan,
-    SplitPlan, ThrottlePlan, TimeSeriesPlan,
+    AggregatePlan, ChangePlan, ClockPlan, ComputePlan, FunctionPlan, HysteresisPlan, KeyedPlan,
+    LatePlan, LimitPlan, OverPlan, QualityPlan, SamplePlan, SplitPlan, ThrottlePlan,
+    TimeSeriesPlan,
 };
 pub use sink::{
     BreakerPlan, DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment,
@@ -40,6 +42,7 @@ pub use source::{
     SourceKind, SourcePlan, TimeUnit, UnixMode,
 };
 pub use test::{TestCheck, TestExpect, TestInsert, TestMessage, TestPayload, TestPlan, TestStep};
+pub use timer::{Misfire, TimeFormat, TimerSchedule, TimerSource};
 pub use tls::{ClientTls, Identity, Secret, ServerTls};
 
 use std::path::PathBuf;

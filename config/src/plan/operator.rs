@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use super::operator_keyed::{
-    ChangePlan, HysteresisPlan, KeyedPlan, SamplePlan, SplitPlan, ThrottlePlan, TimeSeriesPlan,
+    AggregatePlan, ChangePlan, HysteresisPlan, KeyedPlan, LatePlan, SamplePlan, SplitPlan,
+    ThrottlePlan, TimeSeriesPlan,
 };
 use super::sink::WhenFull;
 use crate::span::Spanned;
@@ -64,6 +65,8 @@ pub enum OperatorKind {
     Hysteresis(HysteresisPlan),
     /// Keeps so many messages per key and time.
     Throttle(ThrottlePlan),
+    /// Makes a message per key and window.
+    Aggregate(AggregatePlan),
     /// Makes messages of the elements of a list.
     Split(SplitPlan),
     /// Makes messages of the records of a time series.
@@ -161,6 +164,7 @@ impl OperatorKind {
             Self::Sample(_) => "sample",
             Self::Hysteresis(_) => "hysteresis",
             Self::Throttle(_) => "throttle",
+            Self::Aggregate(_) => "aggregate",
             Self::Split(_) => "split",
             Self::TimeSeries(_) => "time_series",
         }
@@ -172,6 +176,7 @@ impl OperatorKind {
         match self {
             Self::Route(route) => route.ports().collect(),
             Self::Throttle(plan) if plan.has_port() => vec!["over"],
+            Self::Aggregate(plan) if plan.late == LatePlan::Port => vec!["late"],
             Self::Lua(lua) => lua.ports.iter().map(|port| port.as_str()).collect(),
             _ => Vec::new(),
         }
@@ -184,6 +189,7 @@ impl OperatorKind {
             Self::Filter { .. } | Self::Map(_) | Self::Route(_) | Self::Lua(_) => None,
             Self::Split(_) | Self::TimeSeries(_) => None,
             Self::Throttle(plan) => Some(&plan.by),
+            Self::Aggregate(plan) => Some(&plan.by),
             Self::ChangeDetector(plan) => Some(&plan.by),
             Self::Sample(plan) => Some(&plan.by),
             Self::Hysteresis(plan) => Some(&plan.by),

@@ -154,3 +154,71 @@ pub struct TimeSeriesPlan {
     /// What becomes of quality fields.
     pub quality: QualityPlan,
 }
+
+/// What becomes of a message that is late for its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LatePlan {
+    /// It is dropped and counted.
+    Drop,
+    /// It becomes a dead letter.
+    DeadLetter,
+    /// It leaves through the port `late`.
+    Port,
+}
+
+/// A function over the messages of a window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ComputePlan {
+    /// Messages, or those that have a field.
+    Count,
+    /// Sum.
+    Sum,
+    /// Least number.
+    Min,
+    /// Greatest number.
+    Max,
+    /// Mean.
+    Mean,
+    /// Standard deviation of a sample.
+    Stddev,
+    /// Percentile, as a part of 1.
+    Percentile(f64),
+    /// Value of the earliest message.
+    First,
+    /// Value of the latest message.
+    Last,
+    /// Different values.
+    Distinct,
+}
+
+/// One entry of `compute`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionPlan {
+    /// The field of the result.
+    pub into: Spanned<String>,
+    /// What it is.
+    pub compute: ComputePlan,
+    /// Over which field; none for counting messages.
+    pub of: Option<String>,
+}
+
+/// `type = "aggregate"`
+#[derive(Clone, Debug, PartialEq)]
+pub struct AggregatePlan {
+    /// The key.
+    pub by: KeyedPlan,
+    /// Length of a window, a multiple of `slide_us`.
+    pub window_us: u64,
+    /// How often one begins.
+    pub slide_us: u64,
+    /// Whose time.
+    pub clock: ClockPlan,
+    /// Unit of the fields `window_start` and `window_end`.
+    pub unit: TimeUnit,
+    /// How much later than the latest a message may come.
+    pub lateness_us: u64,
+    /// What becomes of later ones.
+    pub late: LatePlan,
+    /// What is computed.
+    pub compute: Vec<FunctionPlan>,
+}

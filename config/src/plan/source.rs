@@ -6,6 +6,7 @@ use ringmain_base::limits::FRAME_BYTES_DEFAULT;
 
 use super::http::HttpSource;
 use super::mqtt::{MqttSource, Qos};
+use super::timer::{TimerSchedule, TimerSource};
 use super::tls::ServerTls;
 use crate::span::Spanned;
 
@@ -87,6 +88,8 @@ pub enum SourceKind {
     Http(HttpSource),
     /// Topics of an MQTT broker.
     Mqtt(Box<MqttSource>),
+    /// The clock.
+    Timer(TimerSource),
     /// Standard input.
     Stdin,
     /// Connections that others open.
@@ -261,6 +264,7 @@ impl SourceKind {
             Self::File(_) => "file",
             Self::Http(_) => "http",
             Self::Mqtt(_) => "mqtt",
+            Self::Timer(_) => "timer",
             Self::Stdin => "stdin",
             Self::Tcp { .. } => "tcp",
             Self::Udp { .. } => "udp",
@@ -280,6 +284,9 @@ impl SourceKind {
             | Self::Tcp { .. }
             | Self::Udp { .. }
             | Self::Unix { .. } => false,
+            Self::Timer(timer) => {
+                timer.count.is_some() || matches!(timer.schedule, TimerSchedule::Date(_))
+            }
         }
     }
 

@@ -14,6 +14,7 @@ mod operator_keyed;
 mod sink;
 mod source;
 mod test;
+mod timer;
 mod tls;
 
 pub(crate) use daemon::*;
@@ -26,6 +27,7 @@ pub(crate) use operator_keyed::*;
 pub(crate) use sink::*;
 pub(crate) use source::*;
 pub(crate) use test::*;
+pub(crate) use timer::*;
 pub(crate) use tls::*;
 
 /// What a key holds.

@@ -2,7 +2,8 @@
 
 use super::Kind::{Expr, Int, OneOf, Other, Size, Text, Texts, Time};
 use super::{
-    CHANGE, Family, HYSTERESIS, SAMPLE, SPLIT, Schema, THROTTLE, TIME_SERIES, def, opt, req,
+    AGGREGATE, CHANGE, Family, HYSTERESIS, SAMPLE, SPLIT, Schema, THROTTLE, TIME_SERIES, def, opt,
+    req,
 };
 
 pub(super) static COMMON: Schema = Schema {
@@ -123,6 +124,7 @@ pub(crate) static OPERATORS: Family = Family {
         ("sample", &SAMPLE),
         ("hysteresis", &HYSTERESIS),
         ("throttle", &THROTTLE),
+        ("aggregate", &AGGREGATE),
         ("split", &SPLIT),
         ("time_series", &TIME_SERIES),
     ],

@@ -39,10 +39,10 @@ pub(super) static KEYED: Schema = Schema {
 };
 
 static TIMED: Schema = Schema {
-    title: "an operator by key and time",
+    title: "an operator by time",
     header: "",
     about: "",
-    parents: &[&KEYED],
+    parents: &[],
     keys: &[
         def(
             "clock",
@@ -57,7 +57,7 @@ static TIMED: Schema = Schema {
             "For `event`: the field with the time, a number or a text such as \
              `2018-06-07T11:06:00.000Z` (dots between the parts of the date do as well).",
         ),
-        def("time_unit", OneOf(&["s", "ms", "us"]), "ms", "For `event`: unit of numbers."),
+        def("time_unit", OneOf(&["s", "ms", "us"]), "ms", "Unit of times that are numbers."),
     ],
 };
 
@@ -93,7 +93,7 @@ pub(crate) static SAMPLE: Schema = Schema {
             `every = \"15m\"`. With `clock = \"server\"` a message that arrives one minute after \
             another is dropped whatever the times in them say. A clock of the messages that goes \
             back by more than the interval begins anew.",
-    parents: &[&TIMED],
+    parents: &[&KEYED, &TIMED],
     keys: &[req("every", Time(1, LONG_US), "The interval.")],
 };
 
@@ -202,6 +202,57 @@ pub(crate) static TIME_SERIES: Schema = Schema {
             "keep",
             "`remove` removes quality fields, `good` also the values whose quality is not 0 or \
              \"good\".",
+        ),
+    ],
+};
+
+pub(crate) static AGGREGATE: Schema = Schema {
+    title: "an aggregate operator",
+    header: "type = \"aggregate\"",
+    about: "Makes a message per key and window of time, with the key's fields, `window_start`, \
+            `window_end` (in `time_unit`) and what `compute` says: `window = \"1m\"` with `compute = \
+            { n = \"count()\", mean_rpm = \"mean(rpm)\", p99 = \"percentile(rpm, 99)\" }`. Functions: \
+            `count()`, `count(field)`, `sum`, `min`, `max`, `mean`, `stddev` (of a sample), \
+            `percentile(field, 0 to 100)` (within 1 %), `first`, `last`, and `distinct` (exact up to \
+            1,024 values, then within some 3 %). A field that is absent is passed over; one that is \
+            no number where one is needed makes a dead letter. By `clock = \"server\"` a window \
+            leaves at its end; by `event`, when a message of the same partition is later than its \
+            end by `allowed_lateness`. What is open when a flow ends leaves then.",
+    parents: &[&COMMON, &TIMED],
+    keys: &[
+        opt(
+            "key",
+            Texts,
+            "the flow's partition key, else all messages have the same",
+            "Fields whose values are the key. In a flow with [partition] it has all of that key's \
+             fields. A message without one of them becomes a dead letter.",
+        ),
+        def(
+            "max_keys",
+            Int(1, 100_000_000),
+            "10000",
+            "Keys with open windows at most, on each shard. Messages of others become dead letters.",
+        ),
+        req("window", Time(1_000, LONG_US), "How long a window is."),
+        opt(
+            "slide",
+            Time(1_000, LONG_US),
+            "the window's length",
+            "How often a window begins; the window's length is a multiple of it.",
+        ),
+        req("compute", Other("a table of field = \"function(field)\""), "What the result has."),
+        def(
+            "allowed_lateness",
+            Time(0, LONG_US),
+            "0s",
+            "For `event`: how much earlier than the latest seen a message may be.",
+        ),
+        def(
+            "late",
+            OneOf(&["drop", "dead_letter", "port"]),
+            "drop",
+            "What happens to a message whose windows have left: it is counted and dropped, becomes \
+             a dead letter, or leaves through the port `late` (`inputs = [\"name.late\"]`).",
         ),
     ],
 };

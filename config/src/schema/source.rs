@@ -3,9 +3,9 @@
 use ringmain_base::limits::FRAME_BYTES_LIMIT;
 
 use super::Kind::{Bool, Int, OneOf, Other, Size, Text, Texts, Time};
-use super::{Family, Key, Schema, def, opt, req};
+use super::{Family, Key, Schema, TIMER, def, opt, req};
 
-static TYPE: Schema = Schema {
+pub(super) static TYPE: Schema = Schema {
     title: "a source",
     header: "",
     about: "",
@@ -188,6 +188,7 @@ pub(crate) static SOURCES: Family = Family {
         ("tcp", &TCP),
         ("udp", &UDP),
         ("unix", &UNIX),
+        ("timer", &TIMER),
     ],
 };
 

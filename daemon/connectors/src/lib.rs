@@ -56,6 +56,7 @@ mod tcp_source;
 mod template;
 #[cfg(test)]
 mod testing;
+mod timer_source;
 mod tls;
 mod udp_sink;
 mod udp_source;
@@ -88,6 +89,7 @@ pub fn source(
         SourceKind::File(file) => file_source::source(plan, file, schema, place),
         SourceKind::Http(http) => http_source::source(plan, http, schema, place)?,
         SourceKind::Mqtt(mqtt) => Box::new(mqtt::Subscriber::new(plan, mqtt, schema, place)?),
+        SourceKind::Timer(timer) => Box::new(timer_source::TimerSource::new(timer, schema)?),
         SourceKind::Stdin => Box::new(stdin::Stdin::new(plan, schema, place)),
         SourceKind::Tcp { listen, connections_max, tls, acks } => {
             let tls = tls.as_ref();

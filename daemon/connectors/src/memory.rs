@@ -21,6 +21,8 @@ pub fn source_bytes(plan: &SourcePlan) -> u64 {
     match &plan.kind {
         // Prepared names, at most a few per field.
         SourceKind::Generator { .. } => 1 << 20,
+        // One message.
+        SourceKind::Timer(_) => 4 << 10,
         // Read ahead, and the frame that spans two reads.
         SourceKind::File(file) => match file.mode {
             ReadMode::Read => group(ONCE_BUFFERS) + frame_bytes,

@@ -186,6 +186,6 @@ pub(crate) fn source_on_each_shard(kind: &SourceKind) -> bool {
         | SourceKind::Udp { .. } => true,
         // The broker divides what several clients of a group subscribe to.
         SourceKind::Mqtt(mqtt) => mqtt.is_shared(),
-        SourceKind::Stdin | SourceKind::Unix { .. } => false,
+        SourceKind::Stdin | SourceKind::Timer(_) | SourceKind::Unix { .. } => false,
     }
 }

@@ -1,13 +1,13 @@
 //! From plans to the operators that remember something by key.
 
 use ringmain_config::{
-    ClockPlan, FlowKey, KeyedPlan, LimitPlan, OperatorKind, OverPlan, QualityPlan, Spanned,
-    ThrottlePlan, TimeUnit as PlanUnit,
+    ClockPlan, ComputePlan, FlowKey, KeyedPlan, LatePlan, LimitPlan, OperatorKind, OverPlan,
+    QualityPlan, Spanned, ThrottlePlan, TimeUnit as PlanUnit,
 };
 use ringmain_ops::Operator;
 use ringmain_ops::native::keyed::{
-    self, Beyond, ByKey, Clock, Condition, Limit, Over, Quality, SeriesOptions, SplitOptions,
-    TimeUnit,
+    self, Beyond, ByKey, Clock, Compute, Condition, Late, Limit, Over, Quality, SeriesOptions,
+    SplitOptions, TimeUnit, WindowOptions,
 };
 use ringmain_slab::SharedSchema;
 
@@ -45,6 +45,27 @@ pub(crate) fn compile(
             let own = plan.limits.iter().map(|(key, own)| (key.clone(), limit(own))).collect();
             let over = over(plan);
             parts.by(&plan.by, |by| keyed::throttle(by, limit(&plan.limit), own, over))
+        }
+        OperatorKind::Aggregate(plan) => {
+            let functions: Vec<_> = plan
+                .compute
+                .iter()
+                .map(|f| (f.into.value.clone(), compute(f.compute), f.of.clone()))
+                .collect();
+            let options = WindowOptions {
+                window_us: plan.window_us,
+                slide_us: plan.slide_us,
+                clock: &clock(&plan.clock),
+                lateness_us: plan.lateness_us,
+                late: match plan.late {
+                    LatePlan::Drop => Late::Drop,
+                    LatePlan::DeadLetter => Late::DeadLetter,
+                    LatePlan::Port => Late::Port,
+                },
+                functions: &functions,
+                unit: time_unit(plan.unit),
+            };
+            parts.by(&plan.by, |by| keyed::aggregate(by, &options))
         }
         OperatorKind::Split(plan) => {
             let keep: Option<Vec<String>> =
@@ -129,6 +150,21 @@ fn time_unit(unit: PlanUnit) -> TimeUnit {
     }
 }
 
+fn compute(plan: ComputePlan) -> Compute {
+    match plan {
+        ComputePlan::Count => Compute::Count,
+        ComputePlan::Sum => Compute::Sum,
+        ComputePlan::Min => Compute::Min,
+        ComputePlan::Max => Compute::Max,
+        ComputePlan::Mean => Compute::Mean,
+        ComputePlan::Stddev => Compute::Stddev,
+        ComputePlan::Percentile(part) => Compute::Percentile(part),
+        ComputePlan::First => Compute::First,
+        ComputePlan::Last => Compute::Last,
+        ComputePlan::Distinct => Compute::Distinct,
+    }
+}
+
 fn limit(plan: &LimitPlan) -> Limit {
     Limit { rate: plan.rate, per_us: plan.per_us, burst: plan.burst }
 }
@@ -161,6 +197,10 @@ pub(crate) fn state_bytes(kind: &OperatorKind) -> u64 {
         OperatorKind::Sample(_) => keyed::SAMPLE_KEY_BYTES,
         OperatorKind::Hysteresis(_) => keyed::HYSTERESIS_KEY_BYTES,
         OperatorKind::Throttle(_) => keyed::THROTTLE_KEY_BYTES,
+        OperatorKind::Aggregate(plan) => {
+            let functions: Vec<_> = plan.compute.iter().map(|f| compute(f.compute)).collect();
+            keyed::aggregate_key_bytes(&functions, plan.window_us / plan.slide_us)
+        }
         _ => 0,
     };
     // What waits, and where an edited message is gathered before it waits.

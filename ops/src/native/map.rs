@@ -91,7 +91,7 @@ fn set_number(row: &mut RowMut<'_>, slot: u16, value: f64) -> Result<(), Full> {
 
 /// The number as a field: whole ones that a double holds exactly are integers.
 #[inline]
-fn scalar(value: f64) -> Scalar<'static> {
+pub(crate) fn scalar(value: f64) -> Scalar<'static> {
     const EXACT: f64 = (1u64 << 53) as f64;
     let whole = value as i64;
     // By bits, because -0.0 is not the integer 0.

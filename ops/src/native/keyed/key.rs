@@ -53,10 +53,6 @@ impl Fields {
         &self.slots
     }
 
-    pub(crate) fn names(&self) -> &[String] {
-        &self.names
-    }
-
     /// Writes the key of a row.
     ///
     /// # Errors

@@ -11,9 +11,7 @@
 //!   cannot use, is refused and leaves no trace in the state.
 //! - No clock is read: time is the turn's.
 
-// Parts of the table that the operators of the next change use.
-#![allow(dead_code)]
-
+mod aggregate;
 mod change;
 mod condition;
 mod held;
@@ -26,7 +24,7 @@ mod series;
 mod split;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod throttle;
 mod time;
 
@@ -35,6 +33,7 @@ use std::collections::HashMap;
 use ringmain_base::Reason;
 use ringmain_slab::{RowRef, SharedSchema};
 
+pub use aggregate::{Compute, Late};
 pub use condition::Condition;
 pub use series::Quality;
 pub use throttle::{Beyond, Limit, Over};
@@ -178,6 +177,66 @@ pub fn throttle(
     let store = by.store(&[], ttl_us)?;
     let limits = throttle::Limits { default, own };
     Ok(Box::new(throttle::Throttle::new(store, limits, over, by.schema)))
+}
+
+/// A window and what it computes.
+#[derive(Clone, Debug)]
+pub struct WindowOptions<'a> {
+    /// How long it is.
+    pub window_us: u64,
+    /// How often one begins; the window is a multiple of it.
+    pub slide_us: u64,
+    /// Whose time.
+    pub clock: &'a Clock,
+    /// By event time: how much later than the latest a message may come.
+    pub lateness_us: u64,
+    /// What happens to later ones.
+    pub late: Late,
+    /// Field of the result, function, and its field.
+    pub functions: &'a [(String, Compute, Option<String>)],
+    /// Unit of the fields `window_start` and `window_end`.
+    pub unit: TimeUnit,
+}
+
+/// Makes a message per key and window of what the window's messages come to.
+///
+/// # Errors
+/// The field that has no slot.
+pub fn aggregate(by: &ByKey<'_>, options: &WindowOptions<'_>) -> Result<Box<dyn Operator>, String> {
+    let us = |us: u64| i64::try_from(us).unwrap_or(i64::MAX).max(1);
+    let (slide_us, window_us) = (us(options.slide_us), us(options.window_us));
+    let parts = format!("{window_us} {slide_us} {:?} {:?}", options.functions, options.clock);
+    let store = by.store(&[parts], None)?;
+    let (start, end) = (slot("window_start", by.schema)?, slot("window_end", by.schema)?);
+    let function = |(into, compute, of): &(String, Compute, Option<String>)| {
+        let of = of.as_ref().map(|name| Ok::<_, String>((slot(name, by.schema)?, name.clone())));
+        let (of, into) = (of.transpose()?, slot(into, by.schema)?);
+        Ok::<_, String>(aggregate::Function { compute: *compute, of, into })
+    };
+    let functions = options.functions.iter().map(function).collect::<Result<Vec<_>, _>>()?;
+    let event = match options.clock {
+        Clock::Server => None,
+        Clock::Event(field, unit) => Some(by.event_time(field.as_deref(), *unit)?),
+    };
+    let key = store.key.slots().to_vec();
+    let slots = functions.iter().map(|f| f.into).chain(key.iter().copied()).chain([start, end]);
+    let slots = slots.max().map_or(1, |slot| slot + 1);
+    let version = by.schema.snapshot().version();
+    let unit = options.unit;
+    let output = aggregate::Output { functions, key, start, end, unit, slots, version };
+    let lateness_us = i64::try_from(options.lateness_us).unwrap_or(i64::MAX);
+    let panes = (window_us / slide_us).max(1);
+    let span = aggregate::Span { slide_us, panes, event, lateness_us };
+    Ok(Box::new(aggregate::Aggregate::new(store, span, output, options.late)))
+}
+
+/// Bytes that a key of an aggregate takes at most: the panes of a window, and
+/// one for what is late or early.
+#[must_use]
+pub fn aggregate_key_bytes(functions: &[Compute], panes: u64) -> u64 {
+    let pane: u64 = functions.iter().map(|f| f.bytes() + aggregate::ACC_BYTES).sum();
+    let panes = (pane + aggregate::PANE_BYTES).saturating_mul(panes.saturating_add(1));
+    table::key_bytes::<aggregate::State>().saturating_add(panes)
 }
 
 /// How a list becomes messages.

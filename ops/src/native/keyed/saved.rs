@@ -128,6 +128,11 @@ impl<S: Default> Store<S> {
         Some(Known { state, fresh, key: &self.bytes })
     }
 
+    /// A partition without keys, for saving.
+    pub(crate) fn nothing<T>(&self) -> Saved<T> {
+        Saved { spec: self.spec, entries: Vec::new() }
+    }
+
     /// A partition for saving; nothing when it is empty.
     pub(crate) fn take<T>(&self, partition: u16, take: impl Fn(&S) -> T) -> Option<Saved<T>> {
         let entries = self.tables.entries(partition);

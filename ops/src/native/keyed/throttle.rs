@@ -228,6 +228,11 @@ impl Operator for Throttle {
         self.held.release(now_us, slab);
     }
 
+    fn on_end(&mut self, slab: &mut Slab, _: &mut Context<'_>) -> bool {
+        self.held.release(i64::MAX, slab);
+        self.held.len() > 0 && !slab.is_empty()
+    }
+
     fn state_format(&self) -> Option<&'static str> {
         Some("throttle/1")
     }

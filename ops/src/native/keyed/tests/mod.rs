@@ -17,7 +17,7 @@ const MINUTE_US: u64 = 60_000_000;
 const START_US: i64 = 1_528_283_220_000_000;
 
 #[derive(Default)]
-pub(super) struct Refused(pub(super) Vec<(Reason, String)>);
+pub(crate) struct Refused(pub(crate) Vec<(Reason, String)>);
 
 impl Refuse for Refused {
     fn refuse(&mut self, _: RowRef<'_>, reason: Reason, detail: &str) {
@@ -26,17 +26,17 @@ impl Refuse for Refused {
 }
 
 /// Rows of the fields `id` and `v` and the clock that they meet.
-pub(super) struct Rig {
-    pub(super) schema: SharedSchema,
-    pub(super) slab: Slab,
-    pub(super) refused: Refused,
-    pub(super) now: Now,
-    pub(super) ports: Vec<Slab>,
+pub(crate) struct Rig {
+    pub(crate) schema: SharedSchema,
+    pub(crate) slab: Slab,
+    pub(crate) refused: Refused,
+    pub(crate) now: Now,
+    pub(crate) ports: Vec<Slab>,
     scratch: Scratch,
 }
 
 impl Rig {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let schema = SharedSchema::new();
         for name in ["id", "v", "n"] {
             schema.intern(name).unwrap();
@@ -52,17 +52,17 @@ impl Rig {
         }
     }
 
-    pub(super) fn by<'a>(&'a self, key: &'a [String]) -> ByKey<'a> {
+    pub(crate) fn by<'a>(&'a self, key: &'a [String]) -> ByKey<'a> {
         ByKey { key, partitions: 1, max_keys: 1000, ttl_us: None, schema: &self.schema }
     }
 
-    pub(super) fn pass(&mut self, us: u64) {
+    pub(crate) fn pass(&mut self, us: u64) {
         self.now.mono_us += us;
         self.now.wall_us += us as i64;
     }
 
     /// A row; its number is in `n`.
-    pub(super) fn push(&mut self, id: Scalar<'_>, v: Scalar<'_>) {
+    pub(crate) fn push(&mut self, id: Scalar<'_>, v: Scalar<'_>) {
         let n = self.slab.len() as i64;
         let mut row = self.slab.build(3, 3, &mut self.scratch);
         row.set(0, id);
@@ -72,7 +72,7 @@ impl Rig {
     }
 
     /// The numbers of the rows that are left.
-    pub(super) fn run(&mut self, operator: &mut dyn Operator) -> Vec<i64> {
+    pub(crate) fn run(&mut self, operator: &mut dyn Operator) -> Vec<i64> {
         let (now, ports) = (self.now, &mut self.ports[..]);
         operator.process(&mut self.slab, &mut Context { now, refuse: &mut self.refused, ports });
         let number = |row: RowRef<'_>| match row.get(2) {
@@ -85,13 +85,13 @@ impl Rig {
     }
 
     /// One row of the key `a`; whether it passes.
-    pub(super) fn one(&mut self, operator: &mut dyn Operator, v: Scalar<'_>) -> bool {
+    pub(crate) fn one(&mut self, operator: &mut dyn Operator, v: Scalar<'_>) -> bool {
         self.push(Scalar::Str("a"), v);
         !self.run(operator).is_empty()
     }
 }
 
-pub(super) fn names(names: &[&str]) -> Vec<String> {
+pub(crate) fn names(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
