@@ -6,6 +6,7 @@ mod file;
 mod idle;
 mod json;
 mod json_lua;
+mod keyed;
 mod lua;
 mod ring;
 mod shards;
@@ -94,6 +95,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "lua-t5",
         what: "a Lua script over rows: a new text per message, one core",
         prepare: lua::prepare_t5,
+    },
+    Scenario {
+        name: "keyed",
+        what: "sample, throttle and change_detector, 1,000 keys and 1 M, one core",
+        prepare: keyed::prepare,
     },
     Scenario {
         name: "file",
