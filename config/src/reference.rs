@@ -48,6 +48,7 @@ pub fn reference() -> String {
         &schema::ROTATE,
         &schema::RETRY,
         &schema::CIRCUIT_BREAKER,
+        &schema::HTTP_BATCH,
         &schema::CLIENT_TLS,
         &schema::SPILL,
     ] {

@@ -225,3 +225,124 @@ with_each_driver! {
         assert!(of_bodies >= taken * 1000, "{of_bodies} of {taken} thousands");
     }
 }
+
+/// A certificate for this machine's loopback address, in the job's folder.
+fn certify(job: &Job) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "tests");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let issuer = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    job.write("ca.pem", issuer.pem());
+    job.write("cert.pem", certificate.pem());
+    job.write("key.pem", key.serialize_pem());
+}
+
+with_each_driver! {
+    fn what_one_daemon_sends_another_has_although_it_was_killed_meanwhile(driver: Driver) {
+        const COUNT: u64 = 20_000;
+        let port = free_port();
+        let receiver = Job::flow(driver, &format!(r#"
+            [sources.in]
+            type = "http"
+            listen = "127.0.0.1:{port}"
+            respond = "acked"
+            token = "s3cret"
+            tls = {{ cert = "cert.pem", key = "key.pem" }}
+            [sinks.out]
+            type = "file"
+            inputs = ["in"]
+            path = "out.ndjson"
+        "#));
+        certify(&receiver);
+        let ca = receiver.path("ca.pem");
+        let sender = Job::flow(driver, &format!(r#"
+            [sources.made]
+            type = "generator"
+            count = {COUNT}
+            rate = 20000
+            fields = {{ n = {{ type = "sequence" }} }}
+            [sinks.out]
+            type = "http"
+            inputs = ["made"]
+            url = "https://127.0.0.1:{port}/"
+            token = "${{TOKEN}}"
+            compress = "gzip"
+            batch = {{ count = 50, linger = "20ms" }}
+            tls = {{ ca = "{}" }}
+            retry = {{ min = "20ms", max = "200ms" }}
+        "#, ca.display())).env("TOKEN", "s3cret");
+        let sending = sender.start();
+        let lines = || {
+            let text = std::fs::read_to_string(receiver.path("out.ndjson")).unwrap_or_default();
+            text.matches('\n').count() as u64
+        };
+        for part in 1..=2 {
+            let daemon = receiver.start();
+            until("a part arrives", || lines() >= part * COUNT / 5);
+            daemon.signal(Signal::KILL);
+        }
+        let daemon = receiver.start();
+        let done = sending.wait();
+        assert_eq!(done.ok().rows("out"), [COUNT, COUNT, 0, 0]);
+        // curl speaks another TLS.
+        let url = format!("https://127.0.0.1:{port}/");
+        let auth = "Authorization: Bearer s3cret";
+        let more = format!("{{\"n\":{COUNT}}}");
+        let args = ["--cacert", ca.to_str().unwrap(), "-H", auth, url.as_str()];
+        assert_eq!(curl(&args, more.as_bytes()).0, 200);
+        assert_eq!(daemon.drain().status.code(), Some(0));
+        let numbers: Vec<u64> =
+            receiver.json("out.ndjson").iter().map(|m| m["n"].as_u64().unwrap()).collect();
+        let seen: BTreeSet<u64> = numbers.iter().copied().collect();
+        assert_eq!(seen.len() as u64, COUNT + 1, "of {}", numbers.len());
+        // At most one request was under way at each end.
+        assert!(numbers.len() <= seen.len() + 2 * 50, "{} of {}", numbers.len(), seen.len());
+    }
+
+    fn the_example_flow_is_understood(driver: Driver) {
+        let job = Job::new(driver).file("grade.lua", "return function(msg) return msg end")
+            .and_flow(r#"
+            name = "overheat"
+            [sources.sensors]
+            type = "mqtt"
+            url = "mqtt://127.0.0.1:1883"
+            topics = ["plant/+/engine"]
+            decode = "json"
+            [partition]
+            key = ["device"]
+            count = 64
+            [operators.hot]
+            type = "filter"
+            inputs = ["sensors"]
+            where = "temperature > 90 and status ~= 'off'"
+            [operators.grade]
+            type = "lua"
+            inputs = ["hot"]
+            script = "grade.lua"
+            limits = { time = "100ms", memory = "64MiB", kills = 3 }
+            [sinks.alerts]
+            type = "http"
+            inputs = ["grade"]
+            url = "https://example.org/alerts"
+            when_full = "spill"
+            [dead_letters]
+            type = "file"
+            path = "dead/overheat.ndjson"
+            [[tests]]
+            name = "a cold engine is silent"
+            insert = [{ at = "sensors", json = '{"device":"m1","temperature":20}' }]
+            expect = [{ at = "alerts", none = true }]
+        "#)
+            .daemon_file("[daemon]\ndata_dir = \"data\"\n");
+        for args in [&["check", "ringmain.toml", "flow-0.toml"][..], &["test", "flow-0.toml"]] {
+            let output = job.call(args);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let told = String::from_utf8_lossy(&output.stdout);
+            assert_eq!(output.status.code(), Some(0), "{args:?}\n{told}\n{said}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::retry::retry;
 use super::source::{UNIX_MODES, acks, is_datagrams};
-use super::{codec, component, mqtt, net, spill, template, tls};
+use super::{codec, component, http, mqtt, net, spill, template, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
     EncodePlan, FileMode, FileSink, FramePlan, Fsync, Input, Rotation, SinkKind, SinkPlan,
@@ -31,7 +31,10 @@ pub(super) fn sink(
     if component.kind != "blackhole" {
         encode = codec::encode(cx, section);
         let datagrams = is_datagrams(component.kind, section);
-        frame = codec::frame(cx, section, datagrams);
+        // How messages are put together is for `body` of a request to say.
+        if component.kind != "http" {
+            frame = codec::frame(cx, section, datagrams);
+        }
     }
     Some(SinkPlan {
         name: name.clone(),
@@ -48,6 +51,7 @@ pub(super) fn sink(
 fn kind(cx: &mut Context<'_>, kind: &str, section: &Section<'_>) -> Option<SinkKind> {
     match kind {
         "file" => file(cx, section).map(SinkKind::File),
+        "http" => http::sink(cx, section).map(|http| SinkKind::Http(Box::new(http))),
         "mqtt" => mqtt::sink(cx, section).map(|mqtt| SinkKind::Mqtt(Box::new(mqtt))),
         "stdout" => Some(SinkKind::Stdout),
         "tcp" => {

@@ -1,7 +1,8 @@
 //! HTTP, both ways.
 
+use super::sink::{RetryPlan, Template};
 use super::source::Listen;
-use super::tls::{Secret, ServerTls};
+use super::tls::{ClientTls, Secret, ServerTls};
 use crate::span::Spanned;
 
 /// `type = "http"` of a source.
@@ -53,4 +54,64 @@ pub enum HttpRespond {
     Accepted,
     /// When every sink has accepted them.
     Acked,
+}
+
+/// `type = "http"` of a sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpSink {
+    /// As it was written, for people.
+    pub url: Spanned<String>,
+    /// `host:port` to connect to.
+    pub address: String,
+    /// What stands in the line `Host`.
+    pub host: String,
+    /// Path and query.
+    pub path: Template,
+    /// `POST`, `PUT` or `PATCH`.
+    pub method: &'static str,
+    /// What a body is; never `Auto`.
+    pub body: HttpBody,
+    /// Header lines beside those that every request has.
+    pub headers: Vec<(String, Template)>,
+    /// When a request is sent.
+    pub batch: HttpBatch,
+    /// Bodies are packed.
+    pub gzip: bool,
+    /// How this side says who it is.
+    pub auth: HttpAuth,
+    /// Requests at the same time.
+    pub connections: u32,
+    /// How long connecting may take, and each request.
+    pub timeout_us: u64,
+    /// Waits between attempts.
+    pub retry: RetryPlan,
+    /// Connections are encrypted.
+    pub tls: Option<ClientTls>,
+}
+
+/// `batch = { count = ..., bytes = ..., linger = ... }`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpBatch {
+    /// Messages of one request, at most.
+    pub count: u32,
+    /// Bytes of one request, about.
+    pub bytes: u64,
+    /// How long a message may wait for others.
+    pub linger_us: u64,
+}
+
+/// How a client says who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpAuth {
+    /// It does not.
+    Nobody,
+    /// `Authorization: Bearer ...`
+    Bearer(Secret),
+    /// `Authorization: Basic ...`
+    Basic {
+        /// The name.
+        username: String,
+        /// What proves it.
+        password: Secret,
+    },
 }

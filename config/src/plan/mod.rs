@@ -22,7 +22,7 @@ pub use daemon::{
     ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, Scope, ShardsPlan,
     TlsPlan, TokenPlan, TokenSecret,
 };
-pub use http::{HttpBody, HttpRespond, HttpSource};
+pub use http::{HttpAuth, HttpBatch, HttpBody, HttpRespond, HttpSink, HttpSource};
 pub use mqtt::{MqttClient, MqttSink, MqttSource, MqttTopic, MqttVersion, MqttWill, Qos};
 pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan,

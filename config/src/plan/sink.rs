@@ -1,5 +1,6 @@
 //! Where messages go.
 
+use super::http::HttpSink;
 use super::mqtt::MqttSink;
 use super::operator::Input;
 use super::source::{FramePlan, UnixMode};
@@ -101,6 +102,8 @@ pub enum EncodePlan {
 pub enum SinkKind {
     /// Files.
     File(FileSink),
+    /// Requests to a server.
+    Http(Box<HttpSink>),
     /// Topics of an MQTT broker.
     Mqtt(Box<MqttSink>),
     /// Standard output.
@@ -271,6 +274,7 @@ impl SinkKind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::File(_) => "file",
+            Self::Http(_) => "http",
             Self::Mqtt(_) => "mqtt",
             Self::Stdout => "stdout",
             Self::Tcp { .. } => "tcp",

@@ -2,7 +2,7 @@
 
 use super::Kind::{Int, OneOf, Other, Size, Text, Time};
 use super::source::{DECODED, LISTEN};
-use super::{Schema, def, opt};
+use super::{Schema, def, opt, req};
 
 pub(crate) static HTTP: Schema = Schema {
     title: "an http source",
@@ -74,5 +74,79 @@ pub(crate) static HTTP: Schema = Schema {
             "not encrypted",
             "Certificate and private key for HTTPS, and whose certificates clients need.",
         ),
+    ],
+};
+
+pub(crate) static SINK_HTTP: Schema = Schema {
+    title: "an http sink",
+    header: "type = \"http\"",
+    about: "Requests with messages (HTTP/1.1). An answer of 2xx means accepted; 408, 425, 429, 5xx, \
+            no answer and a broken connection mean another attempt, after `Retry-After` where the \
+            server says it; anything else is the server's last word, and the messages of the \
+            request are dead letters with it.",
+    parents: &[&super::sink::ENCODED],
+    keys: &[
+        req(
+            "url",
+            Text,
+            "Where requests go: `http://` or `https://`, with `{FIELD}`, `{date}` and `{shard}` \
+             filled in behind the host.",
+        ),
+        def("method", OneOf(&["POST", "PUT", "PATCH"]), "POST", "The method of requests."),
+        opt(
+            "body",
+            OneOf(&["array", "lines", "message"]),
+            "array; lines where encode is not json",
+            "What a request holds: a JSON array of messages, one message per line, or one message \
+             alone.",
+        ),
+        opt(
+            "headers",
+            Other("a table of header lines"),
+            "none",
+            "More header lines, filled in per message like `url`; messages that give different \
+             lines go in different requests.",
+        ),
+        opt("batch", Other("a table"), "defaults", "When a request is sent."),
+        def("compress", OneOf(&["none", "gzip"]), "none", "Whether bodies are packed."),
+        opt(
+            "token",
+            Text,
+            "none is sent",
+            "Sent as `Authorization: Bearer TOKEN`; write `${NAME}`.",
+        ),
+        opt("username", Text, "none is sent", "Sent with `password` as `Authorization: Basic`."),
+        opt("password", Text, "none is sent", "Belongs to `username`; write `${NAME}`."),
+        def(
+            "connections",
+            Int(1, 64),
+            "1",
+            "Requests at the same time. With more than one, the order of messages is not kept.",
+        ),
+        def(
+            "timeout",
+            Time(1_000, 3_600_000_000),
+            "30s",
+            "How long connecting may take, and each answer.",
+        ),
+        opt("retry", Other("a table"), "defaults", "Attempts when the server fails."),
+        opt(
+            "tls",
+            Other("a table { ca, cert, key, server_name }"),
+            "as the system trusts",
+            "For `https`: whom to trust, and who this side is.",
+        ),
+    ],
+};
+
+pub(crate) static HTTP_BATCH: Schema = Schema {
+    title: "batch",
+    header: "batch = { ... }",
+    about: "A request of an http sink is sent when one of these is reached.",
+    parents: &[],
+    keys: &[
+        def("count", Int(1, 1_000_000), "500", "So many messages."),
+        def("bytes", Size(1, 1 << 30), "512KiB", "So many bytes, before packing."),
+        def("linger", Time(0, 3_600_000_000), "100ms", "The first message has waited so long."),
     ],
 };

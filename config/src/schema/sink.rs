@@ -1,8 +1,8 @@
 //! Keys of sinks.
 
 use super::Kind::{Int, OneOf, Other, Size, Text, Texts, Time};
-use super::SINK_MQTT;
 use super::{Family, Key, Schema, def, opt, req};
+use super::{SINK_HTTP, SINK_MQTT};
 
 const TYPE: Key = req("type", Text, "The kind of sink.");
 
@@ -43,26 +43,31 @@ static FULL: Schema = Schema {
     ],
 };
 
-pub(super) static CODED: Schema = Schema {
+pub(super) static ENCODED: Schema = Schema {
     title: "a sink",
     header: "",
     about: "",
     parents: &[&FULL],
-    keys: &[
-        def(
-            "encode",
-            Other("'json', 'text' or a table { type = \"csv\", columns = [...] }"),
-            "json",
-            "How a message becomes bytes. `text` writes the field `message`.",
-        ),
-        opt(
-            "frame",
-            OneOf(super::FRAMES),
-            "newline; datagram for datagrams",
-            "How a message ends: `newline`, `u32` (a 4-byte big-endian length before it), `u32le` \
-             (little-endian), `datagram`.",
-        ),
-    ],
+    keys: &[def(
+        "encode",
+        Other("'json', 'text' or a table { type = \"csv\", columns = [...] }"),
+        "json",
+        "How a message becomes bytes. `text` writes the field `message`.",
+    )],
+};
+
+pub(super) static CODED: Schema = Schema {
+    title: "a sink",
+    header: "",
+    about: "",
+    parents: &[&ENCODED],
+    keys: &[opt(
+        "frame",
+        OneOf(super::FRAMES),
+        "newline; datagram for datagrams",
+        "How a message ends: `newline`, `u32` (a 4-byte big-endian length before it), `u32le` \
+         (little-endian), `datagram`.",
+    )],
 };
 
 pub(crate) static SINK_FILE: Schema = Schema {
@@ -237,6 +242,7 @@ macro_rules! with_inputs {
 
 with_inputs! {
     FILE_IN = SINK_FILE,
+    HTTP_IN = SINK_HTTP,
     MQTT_IN = SINK_MQTT,
     STDOUT_IN = STDOUT,
     TCP_IN = SINK_TCP,
@@ -249,6 +255,7 @@ pub(crate) static SINKS: Family = Family {
     noun: "sink",
     types: &[
         ("file", &FILE_IN),
+        ("http", &HTTP_IN),
         ("mqtt", &MQTT_IN),
         ("stdout", &STDOUT_IN),
         ("tcp", &TCP_IN),
@@ -263,6 +270,7 @@ pub(crate) static DEAD_LETTERS: Family = Family {
     noun: "sink",
     types: &[
         ("file", &SINK_FILE),
+        ("http", &SINK_HTTP),
         ("mqtt", &SINK_MQTT),
         ("stdout", &STDOUT),
         ("tcp", &SINK_TCP),

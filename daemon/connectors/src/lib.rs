@@ -30,6 +30,7 @@ mod file_sink;
 mod file_source;
 mod generator;
 mod http;
+mod http_sink;
 mod http_source;
 mod line_acks;
 mod lines;
@@ -115,6 +116,7 @@ pub fn sink(
 ) -> Result<Box<dyn Sink>, ConnectorError> {
     Ok(match &plan.kind {
         SinkKind::File(file) => Box::new(file_sink::FileSink::new(plan, file, schema, place)?),
+        SinkKind::Http(http) => http_sink::sink(plan, http, schema, place)?,
         SinkKind::Mqtt(mqtt) => Box::new(mqtt::Publisher::new(plan, mqtt, schema, place)?),
         SinkKind::Stdout => Box::new(stdout::Stdout::new(plan, schema)),
         SinkKind::Tcp { address, connect_timeout_us, retry, tls, ack_timeout_us } => {

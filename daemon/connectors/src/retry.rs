@@ -138,6 +138,13 @@ impl Breaker {
         self.state = State::Closed(0);
     }
 
+    /// An attempt that had begun told nothing about the other side.
+    pub(crate) fn untold(&mut self) {
+        if self.state == State::Probing {
+            self.state = State::Open(0);
+        }
+    }
+
     /// While it is open: when the next attempt may begin.
     pub(crate) fn open_until_us(&self) -> Option<u64> {
         match self.state {

@@ -17,12 +17,24 @@ const MINUTE_US: i64 = 60_000_000;
 #[derive(Debug)]
 pub(crate) struct Path {
     parts: Vec<Part>,
-    /// Values stand as they are: it is no path of files.
-    verbatim: bool,
+    guard: Guard,
     shard: u16,
     /// The minute of the last date, and its text for each part.
     minute: Option<i64>,
     dates: Vec<String>,
+}
+
+/// What values are kept from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    /// Leaving the folder.
+    Folder,
+    /// Nothing: they stand as they are.
+    Nothing,
+    /// Being read as part of an address: they are percent-encoded.
+    Url,
+    /// Ending the line that they stand in.
+    Line,
 }
 
 #[derive(Debug)]
@@ -64,12 +76,22 @@ impl Path {
             Segment::Shard => Part::Shard,
         };
         let parts = template.segments.iter().map(part).collect();
-        Self { parts, verbatim: false, shard, minute: None, dates }
+        Self { parts, guard: Guard::Folder, shard, minute: None, dates }
     }
 
     /// A text that is no path of files.
     pub(crate) fn verbatim(template: &Template, schema: &SharedSchema, shard: u16) -> Self {
-        Self { verbatim: true, ..Self::new(template, schema, shard) }
+        Self { guard: Guard::Nothing, ..Self::new(template, schema, shard) }
+    }
+
+    /// Path and query of an address.
+    pub(crate) fn url(template: &Template, schema: &SharedSchema, shard: u16) -> Self {
+        Self { guard: Guard::Url, ..Self::new(template, schema, shard) }
+    }
+
+    /// What stands in a header line.
+    pub(crate) fn header(template: &Template, schema: &SharedSchema, shard: u16) -> Self {
+        Self { guard: Guard::Line, ..Self::new(template, schema, shard) }
     }
 
     /// The path is the same for every message.
@@ -123,7 +145,7 @@ impl Path {
                         Some(slot) => row.get(*slot),
                         None => row.rest().map_or(ValueRef::Absent, |rest| rest.get(name)),
                     };
-                    if !push_value(out, value, self.verbatim) {
+                    if !push_value(out, value, self.guard) {
                         return Err(NoPath { field: name.clone() });
                     }
                 }
@@ -154,15 +176,18 @@ fn push_number(out: &mut String, number: u16) {
 }
 
 /// False when there is no text for it.
-fn push_value(out: &mut String, value: ValueRef<'_>, verbatim: bool) -> bool {
+fn push_value(out: &mut String, value: ValueRef<'_>, guard: Guard) -> bool {
     let start = out.len();
     let _ = match value {
-        ValueRef::Str(text) if verbatim => {
-            out.push_str(text);
-            Ok(())
-        }
         ValueRef::Str(text) => {
-            push_name(out, text);
+            match guard {
+                Guard::Folder => push_name(out, text),
+                Guard::Nothing => out.push_str(text),
+                Guard::Url => push_encoded(out, text),
+                Guard::Line => {
+                    out.extend(text.chars().map(|c| if c.is_control() { '_' } else { c }));
+                }
+            }
             Ok(())
         }
         ValueRef::Int(number) => write!(out, "{number}"),
@@ -171,7 +196,7 @@ fn push_value(out: &mut String, value: ValueRef<'_>, verbatim: bool) -> bool {
         ValueRef::Number(text) => write!(out, "{text}"),
         _ => return false,
     };
-    if !verbatim && matches!(&out[start..], "" | "." | "..") {
+    if matches!(guard, Guard::Folder | Guard::Url) && matches!(&out[start..], "" | "." | "..") {
         out.truncate(start);
         out.push('_');
     }
@@ -185,6 +210,19 @@ fn push_name(out: &mut String, text: &str) {
     }
     let safe = |c: char| if matches!(c, '/' | '\0') { '_' } else { c };
     out.extend(text[..end].chars().map(safe));
+}
+
+/// RFC 3986: everything but unreserved characters.
+fn push_encoded(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                out.push(byte as char);
+            }
+            // Writing to a `String` cannot fail.
+            _ => _ = write!(out, "%{byte:02X}"),
+        }
+    }
 }
 
 fn push_date(out: &mut String, format: &[DateField], minute: i64) {

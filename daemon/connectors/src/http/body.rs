@@ -15,6 +15,8 @@ pub(crate) enum Length {
     Known(u64),
     /// Chunks, each with its size before it.
     Chunked,
+    /// Until the connection ends.
+    ToTheEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,7 @@ impl Body {
             Length::Known(0) => State::Done,
             Length::Known(bytes) => State::Data(bytes),
             Length::Chunked => State::Size { value: 0, digits: 0 },
+            Length::ToTheEnd => State::Data(u64::MAX),
         };
         Self { length, state, over: 0 }
     }
@@ -155,6 +158,11 @@ impl Body {
                 Ok(State::Extension { size })
             }
         }
+    }
+
+    /// An end of the connection is the body's.
+    pub(crate) fn ends_with_connection(&self) -> bool {
+        self.length == Length::ToTheEnd
     }
 
     /// Everything of it has come.
