@@ -40,6 +40,22 @@ pub struct RunOptions {
     pub summary_json: Option<PathBuf>,
     /// Which I/O driver to use.
     pub io: IoKind,
+    /// Told what the daemon is doing, for a service manager.
+    pub on_state: Option<fn(RunState)>,
+}
+
+/// What the daemon is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunState {
+    /// Its flows run. Told again when their number changes.
+    Running {
+        /// How many.
+        flows: usize,
+    },
+    /// The controller takes its turns. Told at each, several times a second.
+    Alive,
+    /// It drains.
+    Ending,
 }
 
 /// How a run ended.
@@ -129,6 +145,8 @@ fn carry(
     view.set_ready();
     let _supervisor = supervise(&running)?;
     let mut watch = Watch::new(prepared, &mut running, store, view, (scripts, inbox));
+    watch.on_state = options.on_state;
+    watch.tell(RunState::Running { flows: prepared.plan.flows.len() });
     let drained = watch.until_end(signals);
     watch.changes.give_up();
     drop(watch);
@@ -175,6 +193,7 @@ struct Watch<'a> {
     view: &'a View,
     given: &'a Given,
     resident: bool,
+    on_state: Option<fn(RunState)>,
     inbox: Inbox,
     changes: Changes,
     /// Somebody has changed which flows run: it no longer ends with them.
@@ -205,6 +224,7 @@ impl<'a> Watch<'a> {
             view,
             given: &prepared.given,
             resident,
+            on_state: None,
             inbox,
             changes: Changes::default(),
             touched: prepared.plan.flows.is_empty(),
@@ -212,6 +232,12 @@ impl<'a> Watch<'a> {
             store_at: Instant::now() + store_every,
             store_every,
             deadline: None,
+        }
+    }
+
+    fn tell(&self, state: RunState) {
+        if let Some(tell) = self.on_state {
+            tell(state);
         }
     }
 
@@ -224,6 +250,7 @@ impl<'a> Watch<'a> {
                 return Ok(true);
             }
             self.running.check_threads()?;
+            self.tell(RunState::Alive);
             let signal = signals.wait_or_wake(self.pause(), &self.inbox.waker);
             if signal.is_some_and(|signal| self.obey(signal)) {
                 tracing::warn!("second signal: ending at once");
@@ -278,6 +305,7 @@ impl<'a> Watch<'a> {
             self.scripts = watch_scripts(self.running);
             self.live = Live::new();
             self.view.set_monitors(self.running.monitors());
+            self.tell(RunState::Running { flows: self.running.flows.len() });
             self.view.take_sample();
         }
     }
@@ -387,6 +415,7 @@ impl<'a> Watch<'a> {
     fn drain(&mut self) {
         let longest = self.running.flows.iter().map(|flow| flow.drain_us).max().unwrap_or(0);
         self.deadline = Some(Instant::now() + Duration::from_micros(longest));
+        self.tell(RunState::Ending);
         tracing::info!("draining; a second signal ends at once");
         self.running.set_phase(Phase::Drain);
     }

@@ -40,6 +40,122 @@ pub(crate) enum Command {
     Graph(GraphArgs),
     /// Look at dead letters in files, and put them back in
     Dead(DeadArgs),
+    /// Watch flows of a running daemon: rates, backpressure, health
+    Top(TopArgs),
+    /// List and change flows of a running daemon
+    Flows(FlowsArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages into a folder
+    Man {
+        /// The folder; it is made
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// Which daemon, and how its answers are shown
+#[derive(Debug, clap::Args)]
+pub(crate) struct ApiArgs {
+    /// `listen` of [api] of the daemon
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RINGMAIN_API",
+        default_value = "http://127.0.0.1:8642",
+        global = true
+    )]
+    pub(crate) api: String,
+    /// A token of the daemon's auth file
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "RINGMAIN_TOKEN",
+        hide_env_values = true,
+        global = true
+    )]
+    pub(crate) token: Option<String>,
+    /// Print what the daemon answers as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FlowsArgs {
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+    #[command(subcommand)]
+    pub(crate) command: FlowsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FlowsCommand {
+    /// Status, rates, backpressure and refused messages of all flows
+    List,
+    /// One flow with its components and edges
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// The text of a flow
+    Definition {
+        /// Its name
+        name: String,
+    },
+    /// Put a flow in, or a new version of one
+    Deploy {
+        /// Its definition, with a `name`
+        #[arg(value_name = "FLOW.toml")]
+        file: PathBuf,
+        /// Do not run it yet
+        #[arg(long)]
+        stopped: bool,
+    },
+    /// Run a flow that was stopped
+    Start {
+        /// Its name
+        name: String,
+    },
+    /// Drain a flow and stop it
+    Stop {
+        /// Its name
+        name: String,
+    },
+    /// Stop a flow and forget it
+    Delete {
+        /// Its name
+        name: String,
+    },
+    /// Put a copy of a flow in, under another name
+    Clone {
+        /// Its name
+        name: String,
+        /// The copy's name
+        to: String,
+    },
+    /// The versions of a flow
+    Versions {
+        /// Its name
+        name: String,
+    },
+    /// Make an earlier version the newest
+    Rollback {
+        /// Its name
+        name: String,
+        /// Number of the version
+        version: u64,
+    },
+    /// Read the configuration's flows again
+    Reload,
 }
 
 #[derive(Debug, clap::Args)]

@@ -5,13 +5,18 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod client;
 mod dead;
+mod flows;
 mod log;
+mod systemd;
+mod table;
+mod top;
 
 use std::process::ExitCode;
 
 use args::{Args, Command, GraphArgs, RunArgs, TestArgs};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use ringmain_config::{Diagnostics, graph};
 use ringmain_control::{Prepared, RunOptions, prepare};
 use ringmain_runtime::signals;
@@ -26,6 +31,14 @@ fn main() -> ExitCode {
         Command::Test(args) => test(&args),
         Command::Graph(args) => draw(&args),
         Command::Dead(args) => dead::dead(args.command),
+        Command::Top(args) => said(top::run(&args)),
+        Command::Flows(args) => said(flows::run(&args).map(|text| print!("{text}"))),
+        Command::Completions { shell } => {
+            let mut command = Args::command();
+            clap_complete::generate(shell, &mut command, "ringmain", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Man { dir } => said(manual(&dir)),
     }
 }
 
@@ -44,7 +57,11 @@ fn run(args: &RunArgs) -> ExitCode {
     };
     print_warnings(&prepared);
     log::init(&prepared.plan.log);
-    let options = RunOptions { summary_json: args.summary_json.clone(), io: args.io.into() };
+    let options = RunOptions {
+        summary_json: args.summary_json.clone(),
+        io: args.io.into(),
+        on_state: Some(systemd::tell),
+    };
     match ringmain_control::run(&prepared, &options, &mut signals) {
         Ok(outcome) => {
             for summary in &outcome.summaries {
@@ -59,6 +76,23 @@ fn run(args: &RunArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a command that talks to a daemon came to.
+fn said(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn manual(dir: &std::path::Path) -> Result<(), String> {
+    std::fs::create_dir_all(dir)
+        .and_then(|()| clap_mangen::generate_to(Args::command(), dir))
+        .map_err(|error| format!("cannot write into {}: {error}", dir.display()))
 }
 
 fn check(paths: &[std::path::PathBuf], config: Option<&std::path::Path>) -> ExitCode {

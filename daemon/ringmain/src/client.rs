@@ -1,0 +1,102 @@
+//! A running daemon's API, as the commands see it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+use ureq::http::Response;
+
+use crate::args::ApiArgs;
+
+/// Longer than any change takes: a flow may drain for minutes.
+const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+
+/// How long a connection may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A client of one daemon.
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+type Answered = Result<Response<ureq::Body>, ureq::Error>;
+
+impl Client {
+    pub(crate) fn new(args: &ApiArgs) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_WITHIN))
+            .timeout_global(Some(ANSWER_WITHIN))
+            .build();
+        let base = args.api.trim_end_matches('/').to_owned();
+        Self { agent: config.into(), base, token: args.token.clone() }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Result<Value, String> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.call())
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, String> {
+        let mut request = self.agent.delete(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.call())
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &str) -> Result<Value, String> {
+        self.send(self.agent.post(format!("{}{path}", self.base)), body)
+    }
+
+    pub(crate) fn put(&self, path: &str, body: &str) -> Result<Value, String> {
+        self.send(self.agent.put(format!("{}{path}", self.base)), body)
+    }
+
+    fn send(
+        &self,
+        mut request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        body: &str,
+    ) -> Result<Value, String> {
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        self.answer(request.header("Content-Type", "application/toml").send(body))
+    }
+
+    fn answer(&self, answered: Answered) -> Result<Value, String> {
+        let mut response = answered.map_err(|error| {
+            let base = &self.base;
+            format!(
+                "no answer from {base}: {error}; is `listen` of [api] set, and is --api the same?"
+            )
+        })?;
+        let status = response.status();
+        let text = response.body_mut().read_to_string();
+        let text = text.map_err(|error| format!("a broken answer from {}: {error}", self.base))?;
+        if status.is_success() {
+            return Ok(serde_json::from_str(&text).unwrap_or(Value::String(text)));
+        }
+        Err(problem(status.as_u16(), &text))
+    }
+}
+
+/// A problem document in words.
+fn problem(status: u16, text: &str) -> String {
+    let json: Value = serde_json::from_str(text).unwrap_or_default();
+    let Some(detail) = json["detail"].as_str() else { return format!("{status}: {text}") };
+    let mut message = detail.to_owned();
+    if status == 401 {
+        message.push_str(" (--token TOKEN, or RINGMAIN_TOKEN)");
+    }
+    for error in json["errors"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        message.push('\n');
+        message.push_str(error);
+    }
+    message
+}

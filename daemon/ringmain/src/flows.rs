@@ -1,0 +1,180 @@
+//! `ringmain flows`: what runs, and changing it.
+
+use serde_json::Value;
+
+use crate::args::{FlowsArgs, FlowsCommand};
+use crate::client::Client;
+use crate::table::Table;
+
+/// Obeys; what is to be printed.
+pub(crate) fn run(args: &FlowsArgs) -> Result<String, String> {
+    let client = Client::new(&args.api);
+    let answer = ask(&client, &args.command)?;
+    if args.api.json {
+        let text = serde_json::to_string_pretty(&answer).map_err(|error| error.to_string())?;
+        return Ok(text + "\n");
+    }
+    Ok(match &args.command {
+        FlowsCommand::List => list(&answer),
+        FlowsCommand::Show { .. } => show(&answer),
+        FlowsCommand::Definition { .. } => answer.as_str().unwrap_or_default().to_owned(),
+        FlowsCommand::Versions { .. } => versions(&answer),
+        _ => done(&answer),
+    })
+}
+
+fn ask(client: &Client, command: &FlowsCommand) -> Result<Value, String> {
+    let flow = |name: &str| format!("/api/v1/flows/{name}");
+    match command {
+        FlowsCommand::List => client.get("/api/v1/flows"),
+        FlowsCommand::Show { name } => client.get(&flow(name)),
+        FlowsCommand::Definition { name } => client.get(&format!("{}/definition", flow(name))),
+        FlowsCommand::Versions { name } => client.get(&format!("{}/versions", flow(name))),
+        FlowsCommand::Deploy { file, stopped } => {
+            let read = std::fs::read_to_string(file);
+            let text = read.map_err(|e| format!("{}: cannot be read: {e}", file.display()))?;
+            let name = ringmain_config::flow_name(&text);
+            let known = name.filter(|name| client.get(&flow(name)).is_ok());
+            match known {
+                Some(name) => client.put(&flow(&name), &text),
+                None => client.post(&format!("/api/v1/flows?deploy={}", !stopped), &text),
+            }
+        }
+        FlowsCommand::Start { name } => client.post(&format!("{}/start", flow(name)), ""),
+        FlowsCommand::Stop { name } => client.post(&format!("{}/stop", flow(name)), ""),
+        FlowsCommand::Delete { name } => client.delete(&flow(name)),
+        FlowsCommand::Clone { name, to } => {
+            client.post(&format!("{}/clone?to={to}", flow(name)), "")
+        }
+        FlowsCommand::Rollback { name, version } => {
+            client.post(&format!("{}/rollback/{version}", flow(name)), "")
+        }
+        FlowsCommand::Reload => client.post("/api/v1/reload", ""),
+    }
+}
+
+fn list(flows: &Value) -> String {
+    let mut table = Table::new(&[
+        "flow",
+        "status",
+        "in/s",
+        "out/s",
+        "backpressure",
+        "runners",
+        "rejected",
+        "created by",
+    ]);
+    for flow in flows.as_array().into_iter().flatten() {
+        table.row(vec![
+            text(&flow["name"]),
+            text(&flow["status"]),
+            number(&flow["throughput_in"]),
+            number(&flow["throughput_out"]),
+            format!("{} %", number(&flow["backpressure_percent"])),
+            number(&flow["runners"]),
+            number(&flow["rejected"]),
+            text(&flow["creator"]),
+        ]);
+    }
+    table.to_string()
+}
+
+fn show(flow: &Value) -> String {
+    let mut out = format!(
+        "{}: {} ({}), created {} by {}\n\n",
+        text(&flow["name"]),
+        text(&flow["status"]),
+        text(&flow["phase"]),
+        text(&flow["created"]),
+        text(&flow["creator"]),
+    );
+    for error in flow["errors"].as_array().into_iter().flatten() {
+        out.push_str(&format!("error: {}\n", text(error)));
+    }
+    let mut table = Table::new(&["component", "in", "out", "dropped", "dead", "in/s", "health"]);
+    for component in flow["components"].as_array().into_iter().flatten() {
+        let health = match component["health_detail"].as_str() {
+            Some(why) => why.to_owned(),
+            None => text(&component["health"]),
+        };
+        table.row(vec![
+            text(&component["name"]),
+            number(&component["messages_in"]),
+            number(&component["messages_out"]),
+            number(&component["dropped"]),
+            number(&component["dead"]),
+            number(&component["rate_in"]),
+            health,
+        ]);
+    }
+    out.push_str(&table.to_string());
+    out.push('\n');
+    let mut table = Table::new(&["edge", "backpressure", "queued"]);
+    for edge in flow["edges"].as_array().into_iter().flatten() {
+        table.row(vec![
+            format!("{} -> {}", text(&edge["from"]), text(&edge["to"])),
+            format!("{} %", number(&edge["backpressure_percent"])),
+            number(&edge["queued_batches"]),
+        ]);
+    }
+    out.push_str(&table.to_string());
+    out
+}
+
+fn versions(versions: &Value) -> String {
+    let mut table = Table::new(&["version", "created", "by", "action"]);
+    for version in versions.as_array().into_iter().flatten() {
+        table.row(vec![
+            number(&version["version"]),
+            text(&version["created"]),
+            text(&version["creator"]),
+            text(&version["action"]),
+        ]);
+    }
+    table.to_string()
+}
+
+fn done(report: &Value) -> String {
+    let flows: Vec<_> = report["flows"].as_array().into_iter().flatten().map(text).collect();
+    let drained = if report["drained"] == false { ", not drained in time" } else { "" };
+    let (action, ms) = (text(&report["action"]), number(&report["duration_ms"]));
+    let flows = if flows.is_empty() { "flows".to_owned() } else { flows.join(", ") };
+    format!("{flows}: {action} in {ms} ms{drained}\n")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A number as people read it.
+pub(crate) fn number(value: &Value) -> String {
+    let Some(number) = value.as_f64() else { return String::new() };
+    if number.fract() == 0.0 || number >= 100.0 {
+        return grouped(number as u64);
+    }
+    format!("{number:.1}")
+}
+
+fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_small_rates_keep_a_tenth() {
+        for (value, text) in [(0.0, "0"), (0.25, "0.2"), (12.0, "12"), (1_234_567.8, "1,234,567")] {
+            assert_eq!(number(&value.into()), text);
+        }
+    }
+}
