@@ -16,13 +16,14 @@
 //! - A part is handed over only when all that its sources gave out before the
 //!   barrier, and all that timers emitted before the save, is accepted.
 //! - The last part of a shard, when the flow has come to its end there, has
-//!   the epoch [`FINAL`] and stands for every later one.
+//!   the epoch [`FINAL`] and stands for every checkpoint that the shard had not
+//!   begun; never for one that it has a part of.
 //!
 //! Deliberately absent: what goes round in a cycle (acknowledgements end at
 //! the way back), and a flow without state, whose sources' positions need no
 //! barrier.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringmain_ops::chain::Chain;
 
@@ -57,37 +58,57 @@ pub struct CheckpointPart {
 
 /// Where a shard leaves its parts for the controller.
 #[derive(Clone, Debug, Default)]
-pub struct CheckpointSlot(Arc<Mutex<Option<Result<CheckpointPart, String>>>>);
+pub struct CheckpointSlot(Arc<Mutex<Parts>>);
+
+/// The last part takes no other's place: a checkpoint that the shard has taken
+/// part in is made of its part for it, also when the shard has ended since.
+#[derive(Debug, Default)]
+struct Parts {
+    part: Option<Result<CheckpointPart, String>>,
+    last: Option<Result<CheckpointPart, String>>,
+}
+
+impl Parts {
+    fn find(&self, epoch: u64) -> Option<&Result<CheckpointPart, String>> {
+        let of = |part: &&Result<CheckpointPart, String>| {
+            part.as_ref().map_or(true, |part| part.epoch == epoch)
+        };
+        self.part.as_ref().filter(of).or(self.last.as_ref())
+    }
+}
 
 impl CheckpointSlot {
     /// Whether the part for `epoch`, or the reason why there is none, is there.
     #[must_use]
     pub fn is_ready(&self, epoch: u64) -> bool {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.as_ref().is_some_and(|part| part.as_ref().map_or(true, |part| part.epoch >= epoch))
+        self.lock().find(epoch).is_some()
     }
 
-    /// The part for `epoch`, if it is there. It stays: a shard's last part
-    /// stands for all that follow.
+    /// The part for `epoch`, if it is there: that of a shard which ended before
+    /// it was asked is its last.
     ///
     /// # Errors
     /// Why the operators' state could not be saved.
     #[must_use]
     pub fn get(&self, epoch: u64) -> Option<Result<CheckpointPart, String>> {
-        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let part = slot.as_ref()?;
-        let fits = part.as_ref().map_or(true, |part| part.epoch >= epoch);
-        fits.then(|| part.clone())
+        self.lock().find(epoch).cloned()
     }
 
     /// Forgets a failure that has been told.
     pub fn clear_error(&self) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slot.take_if(|part| part.is_err());
+        self.lock().part.take_if(|part| part.is_err());
     }
 
     fn put(&self, part: Result<CheckpointPart, String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(part);
+        self.lock().part = Some(part);
+    }
+
+    fn put_last(&self, part: Result<CheckpointPart, String>) {
+        self.lock().last = Some(part);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,10 +211,11 @@ impl Checkpoints {
         positions: Vec<(String, Vec<u8>)>,
         marks: Vec<u64>,
     ) {
-        self.stage = Stage::Idle;
+        // Everything is accepted, what came before a barrier, too.
+        self.hand_over();
         self.handed = Some((FINAL, marks));
         let states = self.save(chain);
-        self.slot.put(states.map(|states| CheckpointPart { epoch: FINAL, positions, states }));
+        self.slot.put_last(states.map(|states| CheckpointPart { epoch: FINAL, positions, states }));
     }
 
     /// The last batch per source that is safe on disk, if the part that was
@@ -219,5 +241,25 @@ impl Checkpoints {
             }
         }
         Ok(states)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(epoch: u64) -> CheckpointPart {
+        CheckpointPart { epoch, positions: Vec::new(), states: Vec::new() }
+    }
+
+    #[test]
+    fn a_shard_that_has_ended_still_has_its_part_of_an_earlier_checkpoint() {
+        let slot = CheckpointSlot::default();
+        assert!(!slot.is_ready(1));
+        slot.put(Ok(part(1)));
+        slot.put_last(Ok(part(FINAL)));
+        assert_eq!(slot.get(1).unwrap().unwrap().epoch, 1);
+        assert_eq!(slot.get(2).unwrap().unwrap().epoch, FINAL);
+        assert_eq!(slot.get(FINAL).unwrap().unwrap().epoch, FINAL);
     }
 }
