@@ -41,16 +41,12 @@ pub(crate) struct Outflow {
 #[derive(Default)]
 struct Unacked {
     bufs: VecDeque<Buf>,
-    /// Lines of this connection that were written, and acknowledged.
+    /// Lines of this connection that were given to the driver, that the other
+    /// side says it has, and that are taken off. An acknowledgement may be
+    /// heard of before the end of the write that it is for.
     sent: u64,
+    told: u64,
     acked: u64,
-}
-
-impl Unacked {
-    fn add(&mut self, buf: Buf) {
-        self.sent += lines(&buf.bytes);
-        self.bufs.push_back(buf);
-    }
 }
 
 fn lines(bytes: &[u8]) -> u64 {
@@ -95,23 +91,31 @@ impl Outflow {
         if total > acks.sent {
             return None;
         }
-        while acks.acked < total {
-            let mut buf = acks.bufs.pop_front()?;
+        acks.told = acks.told.max(total);
+        self.take_off_acked();
+        Some(())
+    }
+
+    /// Lets go of what is written and acknowledged.
+    fn take_off_acked(&mut self) {
+        let Some(acks) = &mut self.acks else { return };
+        while acks.acked < acks.told
+            && let Some(mut buf) = acks.bufs.pop_front()
+        {
             let here = lines(&buf.bytes);
-            if acks.acked + here <= total {
+            if acks.acked + here <= acks.told {
                 acks.acked += here;
                 self.room.give_back(buf.bytes);
                 continue;
             }
             // A part of it: the rest begins with a whole line.
-            let nth = (total - acks.acked - 1) as usize;
-            let cut = memchr::memchr_iter(b'\n', &buf.bytes).nth(nth)? + 1;
+            let nth = (acks.told - acks.acked - 1) as usize;
+            let cut = memchr::memchr_iter(b'\n', &buf.bytes).nth(nth).map_or(0, |at| at + 1);
             buf.bytes.drain(..cut);
             self.room.sub(cut);
-            acks.acked = total;
+            acks.acked = acks.told;
             acks.bufs.push_front(buf);
         }
-        Some(())
     }
 
     /// Encodes rows from `from` on while there is room; returns how many.
@@ -164,6 +168,9 @@ impl Outflow {
             let tag = self.first_tag + self.sequence % WRITES_MAX as u32;
             self.sequence = self.sequence.wrapping_add(1);
             self.flights.push_back(buf.first_slab);
+            if let Some(acks) = &mut self.acks {
+                acks.sent += lines(&buf.bytes);
+            }
             io.write(handle, wire(buf.bytes), None, OpId { owner, tag });
         }
     }
@@ -182,9 +189,10 @@ impl Outflow {
         if result.is_ok() {
             let len = bytes.len();
             match &mut self.acks {
-                Some(acks) => acks.add(Buf { bytes, first_slab }),
+                Some(acks) => acks.bufs.push_back(Buf { bytes, first_slab }),
                 None => self.room.give_back(bytes),
             }
+            self.take_off_acked();
             return (len, Ok(()));
         }
         let mut accepted = 0;
@@ -205,7 +213,7 @@ impl Outflow {
             self.sealed.push_front(buf);
         }
         if let Some(acks) = &mut self.acks {
-            (acks.sent, acks.acked) = (0, 0);
+            (acks.sent, acks.told, acks.acked) = (0, 0, 0);
             while let Some(buf) = acks.bufs.pop_back() {
                 self.sealed.push_front(buf);
             }
