@@ -220,15 +220,21 @@ pub trait Source {
         Ok(())
     }
 
-    /// Whether [`Source::accepted`] is to be called.
+    /// Whether [`Source::polled`] and [`Source::accepted`] are to be called.
     fn wants_acks(&self) -> bool {
         false
     }
 
+    /// The last `poll` is over; `is_batch` says whether it was a batch: whether
+    /// it left rows in the slab or refused something. The first batch is
+    /// number 1. What was taken in a poll that was none belongs to the batch
+    /// before.
+    fn polled(&mut self, is_batch: bool, cx: &mut Cx<'_>) {
+        let _ = (is_batch, cx);
+    }
+
     /// Every batch up to number `batch` has been accepted by all sinks that it
-    /// reaches, and the flow's state is safe. Each `poll` that left rows in
-    /// the slab or refused something was one batch, the first is number 1; a
-    /// refused message counts as accepted when its dead letter is stored, or
+    /// reaches, and the flow's state is safe. A refused message counts as accepted when its dead letter is stored, or
     /// when there is nowhere to keep it. Called with rising
     /// numbers, also after the source has ended, and never late enough to
     /// matter for speed: once per turn at most.

@@ -8,11 +8,10 @@
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
-use ringmain_base::Reason;
 use ringmain_runtime::io::{EventKind, Handle, OpId, Peer};
-use ringmain_slab::{RowRef, Slab};
+use ringmain_slab::Slab;
 
-use crate::{ConnectorError, Cx, Health, Pull, Refusals, Source};
+use crate::{ConnectorError, Cx, Health, Pull, Source};
 
 /// Connections that the kernel keeps until they are accepted.
 pub(crate) const BACKLOG: i32 = 1024;
@@ -133,45 +132,12 @@ impl<B: Bind, S: Serve> Served<B, S> {
         }
     }
 
-    /// With acknowledgements, says which polls were batches: as the shard
-    /// counts them, those that gave rows or refused something.
-    fn poll_streams(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
-        if !self.streams.has_acks() {
-            return self.streams.poll(slab, cx);
-        }
-        let mut counted = Counted { inner: &mut *cx.refusals, count: 0 };
-        let (io, now, owner, bytes) = (&mut *cx.io, cx.now, cx.owner, &mut *cx.bytes);
-        let mut inner = Cx { io, now, owner, refusals: &mut counted, bytes };
-        let pull = self.streams.poll(slab, &mut inner);
-        let is_batch = counted.count > 0 || !slab.is_empty();
-        self.streams.polled(is_batch, cx);
-        pull
-    }
-
     fn accept_failed(&mut self, error: &std::io::Error, now_us: u64) {
         self.accepting = false;
         if error.raw_os_error() != Some(rustix::io::Errno::CANCELED.raw_os_error()) {
             self.accept_at_us = Some(now_us + ACCEPT_AGAIN_US);
             self.trouble = Some(format!("cannot accept connections: {error}; trying again"));
         }
-    }
-}
-
-/// Refusals, counted on their way.
-struct Counted<'a> {
-    inner: &'a mut dyn Refusals,
-    count: u64,
-}
-
-impl Refusals for Counted<'_> {
-    fn bytes(&mut self, reason: Reason, detail: &str, origin: &str, offset: u64, bytes: &[u8]) {
-        self.count += 1;
-        self.inner.bytes(reason, detail, origin, offset, bytes);
-    }
-
-    fn row(&mut self, reason: Reason, detail: &str, row: RowRef<'_>) {
-        self.count += 1;
-        self.inner.row(reason, detail, row);
     }
 }
 
@@ -205,7 +171,7 @@ impl<B: Bind, S: Serve> Source for Served<B, S> {
     }
 
     fn poll(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
-        let pull = self.poll_streams(slab, cx);
+        let pull = self.streams.poll(slab, cx);
         if !self.stopped {
             self.admit(cx);
         } else if pull == Pull::Idle && self.streams.is_read() {
@@ -217,6 +183,10 @@ impl<B: Bind, S: Serve> Source for Served<B, S> {
 
     fn wants_acks(&self) -> bool {
         self.streams.has_acks()
+    }
+
+    fn polled(&mut self, is_batch: bool, cx: &mut Cx<'_>) {
+        self.streams.polled(is_batch, cx);
     }
 
     fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>) {

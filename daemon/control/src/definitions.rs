@@ -5,12 +5,14 @@
 //! A file is written beside its place and renamed, so that a version is there
 //! as a whole or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::whole_file::replace;
 
 /// Versions that are kept; the oldest go first.
 const VERSIONS_MAX: usize = 100;
@@ -133,12 +135,7 @@ impl Definitions {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&beside, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    replace(path, &path.with_extension("new"), &[bytes])
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod start;
 mod store;
 mod summary;
 mod view;
+mod whole_file;
 
 pub use check::{Given, Prepared, prepare};
 pub use dead::{DeadError, Filter, Letter, Replay, Replayed, letters, list, replay};

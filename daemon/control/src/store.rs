@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ringmain_config::FlowPlan;
@@ -17,6 +17,8 @@ use ringmain_shard::SavedState;
 use rkyv::rancor::Failure;
 use rkyv::{Archive, Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::whole_file::replace;
 
 const MAGIC: &[u8; 8] = b"ringmain";
 const VERSION: u32 = 2;
@@ -191,7 +193,8 @@ impl Store {
     /// When it cannot be written; the old one is still there.
     pub fn save(&self, flow: &str, checkpoint: &Checkpoint) -> Result<(), StoreError> {
         let path = self.path(flow);
-        replace(&path, &encode(flow, checkpoint)).map_err(|error| StoreError::Io { path, error })
+        let replaced = replace(&path, &path.with_extension("new"), &[&encode(flow, checkpoint)]);
+        replaced.map_err(|error| StoreError::Io { path, error })
     }
 
     fn path(&self, flow: &str) -> PathBuf {
@@ -271,18 +274,6 @@ fn decode(bytes: &[u8]) -> Result<Record, &'static str> {
     let mut aligned = rkyv::util::AlignedVec::<16>::with_capacity(body.len());
     aligned.extend_from_slice(body);
     rkyv::from_bytes::<Record, Failure>(&aligned).map_err(|_| "is damaged")
-}
-
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

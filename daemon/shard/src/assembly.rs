@@ -51,7 +51,7 @@ impl Assembly<'_, '_> {
         let keys = keys(&parts);
         let chain = chain(&parts)?;
         let checkpoints = checkpoints(&parts, &chain);
-        let sources = self.sources(&mut parts, keys, checkpoints.is_some())?;
+        let sources = self.sources(&mut parts, keys, chain.is_stateful(), checkpoints.is_some())?;
         let remotes = self.remotes(&mut parts);
         let loops = self.loops(&mut parts);
         let outlets = std::mem::take(&mut parts.outlets).into_iter().enumerate();
@@ -102,6 +102,7 @@ impl Assembly<'_, '_> {
         &mut self,
         parts: &mut FlowParts,
         mut keys: Option<Keys>,
+        stateful: bool,
         in_checkpoints: bool,
     ) -> Result<Vec<SourceInlet>, String> {
         let mut inlets = Vec::new();
@@ -122,7 +123,7 @@ impl Assembly<'_, '_> {
                 Some(own) => {
                     keys = self::keys(parts);
                     let me = usize::from(parts.place.shard);
-                    Some(Exchange::new(own, me, part.lanes, parts.linger_us))
+                    Some(Exchange::new(own, me, part.lanes, parts.linger_us, stateful))
                 }
                 None => None,
             };

@@ -110,6 +110,9 @@ pub(crate) struct Exchange {
     /// By target shard; none for this one.
     lanes: Vec<Option<Lane>>,
     linger_us: u64,
+    /// Somebody reads the hashes: another shard's lane, or an operator that
+    /// keeps its state by partition.
+    hashes: bool,
 }
 
 impl Exchange {
@@ -118,17 +121,21 @@ impl Exchange {
         me: usize,
         lanes: Vec<Option<Upstream<Slab>>>,
         linger_us: u64,
+        stateful: bool,
     ) -> Self {
+        let hashes = stateful || lanes.len() > 1;
         let lane = |upstream| Lane { upstream, open: None, stuck: false, drained: false };
         let shards = lanes.len();
         let owners = (0..keys.count).map(|partition| owner(partition, shards)).collect();
         let lanes = lanes.into_iter().map(|upstream| upstream.map(lane)).collect();
-        Self { keys, me: me as u16, owners, lanes, linger_us }
+        Self { keys, me: me as u16, owners, lanes, linger_us, hashes }
     }
 
     /// Computes the keys' hashes of a new batch.
     pub(crate) fn hash(&self, slab: &mut Slab) {
-        self.keys.hash(slab);
+        if self.hashes {
+            self.keys.hash(slab);
+        }
     }
 
     /// Copies the rows for other shards out of `slab`, number `number` of

@@ -115,8 +115,10 @@ impl SourceInlet {
         let rows = self.work.len();
         // What was refused is accepted when its dead letter is stored, which
         // the number of this batch tells, too.
-        if rows > 0 || cells.dead_total() != refused {
-            self.number += 1;
+        let is_batch = rows > 0 || cells.dead_total() != refused;
+        self.number += u64::from(is_batch);
+        if self.told.is_some() {
+            self.with(io, dead, cells, now, |source, _, cx| source.polled(is_batch, cx));
         }
         if rows > 0 {
             cells.rows_in.add(rows as u64);

@@ -13,7 +13,7 @@ use ringmain_base::Reason;
 use ringmain_codec::Framer;
 use ringmain_config::plan::{MqttSource, MqttTopic, Qos, RetryPlan, SourcePlan};
 use ringmain_runtime::io::EventKind;
-use ringmain_slab::{RowRef, Scalar, SharedSchema, Slab};
+use ringmain_slab::{Scalar, SharedSchema, Slab};
 
 use super::client::{Client, Notice, seed};
 use super::control::{self, FILTERS_PER_PACKET};
@@ -22,7 +22,7 @@ use super::input::{Found, HEAD_BYTES};
 use super::wire::{self, Garbage, Kind};
 use crate::backoff::Backoff;
 use crate::decode::{Decoding, Origin};
-use crate::{ConnectorError, Cx, Health, Placement, Pull, Refusals, Source};
+use crate::{ConnectorError, Cx, Health, Placement, Pull, Source};
 
 /// Receive buffers: number and size.
 pub(crate) const GROUP: (u16, u32) = (16, 64 << 10);
@@ -61,24 +61,6 @@ pub(crate) struct Subscriber {
     accepted: u64,
     stopped: bool,
     ended: bool,
-}
-
-/// Counts what it passes on.
-struct Counted<'a> {
-    refusals: &'a mut dyn Refusals,
-    count: u64,
-}
-
-impl Refusals for Counted<'_> {
-    fn bytes(&mut self, reason: Reason, detail: &str, origin: &str, offset: u64, bytes: &[u8]) {
-        self.count += 1;
-        self.refusals.bytes(reason, detail, origin, offset, bytes);
-    }
-
-    fn row(&mut self, reason: Reason, detail: &str, row: RowRef<'_>) {
-        self.count += 1;
-        self.refusals.row(reason, detail, row);
-    }
 }
 
 /// What became of a packet.
@@ -178,12 +160,12 @@ impl Subscriber {
     }
 
     /// Takes up packets while there is room.
-    fn take(&mut self, slab: &mut Slab, counted: &mut u64, cx: &mut Cx<'_>) -> Pull {
+    fn take(&mut self, slab: &mut Slab, cx: &mut Cx<'_>) -> Pull {
         // What waits for its release is not among those that wait for sinks:
         // the release may stand behind the next publication.
         while self.inbox.len() < self.max_inflight {
             let Some(found) = self.client.packet(cx) else { return Pull::Idle };
-            match self.packet(found, slab, counted, cx) {
+            match self.packet(found, slab, cx) {
                 Ok(Step::Done) => self.client.input.pass(found, cx.io),
                 Ok(Step::Full) => return Pull::More,
                 Err(garbage) => self.client.garbage(&garbage, cx),
@@ -192,13 +174,7 @@ impl Subscriber {
         Pull::Idle
     }
 
-    fn packet(
-        &mut self,
-        found: Found,
-        slab: &mut Slab,
-        counted: &mut u64,
-        cx: &mut Cx<'_>,
-    ) -> Result<Step, Garbage> {
+    fn packet(&mut self, found: Found, slab: &mut Slab, cx: &mut Cx<'_>) -> Result<Step, Garbage> {
         let version = self.client.version();
         let bytes = self.client.input.bytes(found, cx.io);
         let body = &bytes[found.header.bytes..];
@@ -226,15 +202,14 @@ impl Subscriber {
             self.inbox.again(id, &mut self.client.out);
             return Ok(Step::Done);
         }
-        let mut counting = Counted { refusals: &mut *cx.refusals, count: 0 };
         if found.is_cut {
             let detail =
                 format!("a message of {} B is longer than frame_bytes", found.header.body_bytes);
             let shown = &rest[..rest.len().min(HEAD_SHOWN_BYTES)];
-            counting.bytes(Reason::TooLong, &detail, topic, 0, shown);
+            cx.refusals.bytes(Reason::TooLong, &detail, topic, 0, shown);
         } else {
             let payload = wire::publish(first, body, version)?.payload;
-            let origin = Origin { name: &|| topic.to_owned(), refusals: &mut counting };
+            let origin = Origin { name: &|| topic.to_owned(), refusals: cx.refusals };
             let before = slab.len();
             let ts = cx.now.wall_us;
             if self.decoding.feed(&mut self.framer, payload, slab, ts, origin).full {
@@ -247,10 +222,9 @@ impl Subscriber {
                 if before > 0 {
                     return Ok(Step::Full);
                 }
-                counting.bytes(Reason::Memory, "no memory for the topic", topic, 0, payload);
+                cx.refusals.bytes(Reason::Memory, "no memory for the topic", topic, 0, payload);
             }
         }
-        *counted += counting.count;
         self.inbox.given(id, qos, self.batches + 1);
         Ok(Step::Done)
     }
@@ -301,16 +275,7 @@ impl Source for Subscriber {
         if self.client.is_up() && self.subscribe_at_us.is_some_and(|at| cx.now.mono_us >= at) {
             self.subscribe(|s| s.trouble.is_some());
         }
-        let mut refused = 0;
-        let pull = self.take(slab, &mut refused, cx);
-        if slab.is_empty() && refused == 0 {
-            self.inbox.no_batch(self.batches + 1);
-            if self.inbox.len() > 0 {
-                self.tell(cx);
-            }
-        } else {
-            self.batches += 1;
-        }
+        let pull = self.take(slab, cx);
         self.heed(cx);
         let over = self.client.is_deaf() || self.client.is_done();
         if pull == Pull::Idle && self.stopped && over && !self.client.has_input() {
@@ -329,6 +294,17 @@ impl Source for Subscriber {
 
     fn wants_acks(&self) -> bool {
         true
+    }
+
+    fn polled(&mut self, is_batch: bool, cx: &mut Cx<'_>) {
+        if is_batch {
+            self.batches += 1;
+            return;
+        }
+        self.inbox.no_batch(self.batches + 1);
+        if self.inbox.len() > 0 {
+            self.tell(cx);
+        }
     }
 
     fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>) {

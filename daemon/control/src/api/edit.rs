@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use ringmain_base::Clock;
@@ -55,6 +56,20 @@ fn yes() -> bool {
 pub(super) struct Who {
     pub caller: Caller,
     pub peer: Peer,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Who {
+    type Rejection = Problem;
+
+    /// What the guards before every route have found out.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let found = parts.extensions.get::<Caller>().zip(parts.extensions.get::<Peer>());
+        let (caller, peer) = found.ok_or_else(|| {
+            let detail = "the request passed no guard; please report this";
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+        })?;
+        Ok(Self { caller: caller.clone(), peer: *peer })
+    }
 }
 
 impl super::Api {
@@ -188,12 +203,11 @@ impl super::Api {
         (status = 422, body = Problem, description = "The definition is refused")))]
 pub(super) async fn create(
     State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
+    who: Who,
     Query(options): Query<Options>,
     text: String,
 ) -> Made {
-    let (who, kept) = (Who { caller, peer }, api.definitions()?);
+    let kept = api.definitions()?;
     let name = name_of(&text)?;
     if api.view.flow(&name).is_some() {
         let detail = format!("there is a flow '{name}' already; PUT changes it");
@@ -213,14 +227,13 @@ pub(super) async fn create(
         (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn update(
     State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
+    who: Who,
     Path(name): Path<String>,
     text: String,
 ) -> Made {
     let flow = api.kept_flow(&name)?;
     same_name(&name, &text)?;
-    let (who, deploy) = (Who { caller, peer }, flow.at_work() > 0);
+    let deploy = flow.at_work() > 0;
     let path = api.definitions()?.path(&name);
     let plan = api.check(path, text.clone(), deploy).await?;
     api.put(&who, plan, text, "update", deploy).await
@@ -231,14 +244,9 @@ pub(super) async fn update(
     params(("name" = String, Path, description = "Name of the flow")),
     responses((status = 200, body = Report), (status = 404, body = Problem),
         (status = 409, body = Problem)))]
-pub(super) async fn delete(
-    State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
-) -> Made {
+pub(super) async fn delete(State(api): State<Shared>, who: Who, Path(name): Path<String>) -> Made {
     api.kept_flow(&name)?;
-    let (who, what) = (Who { caller, peer }, name.clone());
+    let what = name.clone();
     let made = api.change(&who, "delete", &what, Command::Delete { name }).await?;
     api.definitions()?.delete(&what).map_err(|error| unkept(&error))?;
     Ok(made)
@@ -249,13 +257,8 @@ pub(super) async fn delete(
     params(("name" = String, Path, description = "Name of the flow")),
     responses((status = 200, body = Report), (status = 404, body = Problem),
         (status = 409, body = Problem)))]
-pub(super) async fn start(
-    State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
-) -> Made {
-    api.run(&Who { caller, peer }, name, true).await
+pub(super) async fn start(State(api): State<Shared>, who: Who, Path(name): Path<String>) -> Made {
+    api.run(&who, name, true).await
 }
 
 /// Drains a flow and stops it. Its definition stays.
@@ -263,13 +266,8 @@ pub(super) async fn start(
     params(("name" = String, Path, description = "Name of the flow")),
     responses((status = 200, body = Report), (status = 404, body = Problem),
         (status = 409, body = Problem)))]
-pub(super) async fn stop(
-    State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
-) -> Made {
-    api.run(&Who { caller, peer }, name, false).await
+pub(super) async fn stop(State(api): State<Shared>, who: Who, Path(name): Path<String>) -> Made {
+    api.run(&who, name, false).await
 }
 
 /// The same as start, in the words of Spring Cloud Data Flow.
@@ -277,13 +275,8 @@ pub(super) async fn stop(
     security(("token" = [])), params(("name" = String, Path, description = "Name of the flow")),
     responses((status = 200, body = Report), (status = 404, body = Problem),
         (status = 409, body = Problem)))]
-pub(super) async fn deploy(
-    State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
-    Path(name): Path<String>,
-) -> Made {
-    api.run(&Who { caller, peer }, name, true).await
+pub(super) async fn deploy(State(api): State<Shared>, who: Who, Path(name): Path<String>) -> Made {
+    api.run(&who, name, true).await
 }
 
 /// The same as stop, in the words of Spring Cloud Data Flow.
@@ -293,11 +286,10 @@ pub(super) async fn deploy(
         (status = 409, body = Problem)))]
 pub(super) async fn undeploy(
     State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
+    who: Who,
     Path(name): Path<String>,
 ) -> Made {
-    api.run(&Who { caller, peer }, name, false).await
+    api.run(&who, name, false).await
 }
 
 /// Puts a copy of a flow in, under another name.
@@ -307,8 +299,7 @@ pub(super) async fn undeploy(
         (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn copy(
     State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
+    who: Who,
     Path(name): Path<String>,
     Query(copy): Query<Copy>,
 ) -> Made {
@@ -324,7 +315,7 @@ pub(super) async fn copy(
         let detail = "its `name` does not stand on a line of its own: put a copy in with POST";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
-    let (who, action) = (Who { caller, peer }, format!("clone of {name}"));
+    let action = format!("clone of {name}");
     let (_, report) = api.put(&who, plan, text, &action, copy.deploy).await?;
     Ok((StatusCode::CREATED, report))
 }
@@ -365,13 +356,12 @@ pub(super) async fn version(
         (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(super) async fn rollback(
     State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
+    who: Who,
     Path((name, version)): Path<(String, u64)>,
 ) -> Made {
     let text = version_text(&api, &name, version)?;
     let flow = api.kept_flow(&name)?;
-    let (who, deploy) = (Who { caller, peer }, flow.at_work() > 0);
+    let deploy = flow.at_work() > 0;
     let path = api.definitions()?.path(&name);
     let plan = api.check(path, text.clone(), deploy).await?;
     api.put(&who, plan, text, &format!("rollback to {version}"), deploy).await
@@ -381,12 +371,8 @@ pub(super) async fn rollback(
 /// removed ends, what was changed is replaced. A bad one changes nothing.
 #[utoipa::path(post, path = "/api/v1/reload", tag = "node", security(("token" = [])),
     responses((status = 200, body = Report), (status = 422, body = Problem)))]
-pub(super) async fn reload(
-    State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
-) -> Made {
-    api.change(&Who { caller, peer }, "reload", "configuration", Command::Reload).await
+pub(super) async fn reload(State(api): State<Shared>, who: Who) -> Made {
+    api.change(&who, "reload", "configuration", Command::Reload).await
 }
 
 fn version_text(api: &Shared, name: &str, version: u64) -> Result<String, Problem> {

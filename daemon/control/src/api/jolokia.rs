@@ -4,15 +4,13 @@ use std::collections::HashMap;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use ringmain_config::Scope;
 use serde_json::Value;
 
 use super::Shared;
-use super::auth::Caller;
 use super::edit::Who;
-use super::guard::Peer;
 use crate::desk::Command;
 use crate::jolokia::{Ask, Refusal, Request, answer, response};
 
@@ -24,35 +22,27 @@ type Params = HashMap<String, String>;
 /// GET without a path: the version, or what stands in `p`.
 pub(super) async fn root(
     State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
+    who: Who,
     Query(query): Query<Params>,
 ) -> Response {
     let path = query.get("p").cloned().unwrap_or_default();
     let request = Request::of_path(&path, &query);
-    Json(one(&api, &Who { caller, peer }, request).await).into_response()
+    Json(one(&api, &who, request).await).into_response()
 }
 
 /// GET with a path.
 pub(super) async fn path(
     State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
+    who: Who,
     Path(path): Path<String>,
     Query(query): Query<Params>,
 ) -> Response {
     let request = Request::of_path(&path, &query);
-    Json(one(&api, &Who { caller, peer }, request).await).into_response()
+    Json(one(&api, &who, request).await).into_response()
 }
 
 /// POST of a request, or of a list of them.
-pub(super) async fn post(
-    State(api): State<Shared>,
-    Extension(caller): Extension<Caller>,
-    Extension(peer): Extension<Peer>,
-    body: Bytes,
-) -> Response {
-    let who = Who { caller, peer };
+pub(super) async fn post(State(api): State<Shared>, who: Who, body: Bytes) -> Response {
     let parsed: Result<Value, _> = serde_json::from_slice(&body);
     let answered = match parsed {
         Err(error) => refused(Refusal::illegal(&format!("the body is not JSON: {error}"))),

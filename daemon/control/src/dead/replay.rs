@@ -6,8 +6,8 @@
 //! Before that nothing is changed: a crash leaves every letter, and what had
 //! been delivered by then is delivered again.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,7 @@ use ringmain_runtime::signals::Signals;
 
 use super::letters::{DeadError, Filter, Letter, letters};
 use super::plan;
+use crate::whole_file::replace;
 use crate::{Prepared, RunOptions, run};
 
 /// What is to be replayed, and where.
@@ -110,7 +111,10 @@ fn one(
         Err(error) => return Err(fails(error)),
     };
     let kept: String = others.iter().map(|letter| format!("{}\n", letter.line)).collect();
-    replace(path, &room, &[kept.as_bytes(), refused.as_bytes()]).map_err(fails)?;
+    // Where a link leads to.
+    let target = fs::canonicalize(path).map_err(fails)?;
+    let parts = [kept.as_bytes(), refused.as_bytes()];
+    replace(&target, &room.dir.join("fresh"), &parts).map_err(fails)?;
     Ok(counts(refused.lines().count()))
 }
 
@@ -151,19 +155,6 @@ impl Drop for Room {
         // What is left there is a copy.
         let _ = fs::remove_dir_all(&self.dir);
     }
-}
-
-/// Puts a new file in place of the old one, as a whole.
-fn replace(path: &Path, room: &Room, parts: &[&[u8]]) -> io::Result<()> {
-    let target = fs::canonicalize(path)?;
-    let fresh = room.dir.join("fresh");
-    let mut file = File::create(&fresh)?;
-    parts.iter().try_for_each(|part| file.write_all(part))?;
-    file.set_permissions(fs::metadata(&target)?.permissions())?;
-    file.sync_all()?;
-    fs::rename(&fresh, &target)?;
-    let folder = target.parent().map(Path::to_path_buf).unwrap_or_default();
-    File::open(folder)?.sync_all()
 }
 
 /// A process that has the file open, as far as this one may see.

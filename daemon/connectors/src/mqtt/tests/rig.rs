@@ -276,9 +276,10 @@ impl Reading {
             }
             self.rows.push(shown);
         }
-        if !self.slab.is_empty() || self.world.letters.0.len() > before {
-            self.batches += 1;
-        }
+        let is_batch = !self.slab.is_empty() || self.world.letters.0.len() > before;
+        self.batches += u64::from(is_batch);
+        let Reading { world, source, .. } = self;
+        world.with(|cx| source.polled(is_batch, cx));
         self.slab.clear();
         self.ended = pull == Pull::Ended;
         if self.accepts {
