@@ -9,6 +9,7 @@
 mod check;
 mod diagnostics;
 mod diff;
+mod edit;
 mod env;
 mod load;
 mod parse;
@@ -24,6 +25,7 @@ pub mod plan;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity};
 pub use diff::{FlowDiff, diff};
+pub use edit::with_schedule;
 pub use load::{Loader, flow_name, load, load_auth, load_str, load_to_run, load_with};
 pub use plan::*;
 pub use reference::reference;

@@ -46,8 +46,13 @@ fn build(profile_dir: &Path) {
     let folder = profile_dir.file_name().and_then(|name| name.to_str()).unwrap_or("debug");
     let profile = if folder == "debug" { "dev" } else { folder };
     let target_dir = profile_dir.parent().expect("a profile's folder is in target");
+    // Of the whole workspace, and with a test: cargo then gives the dependencies
+    // the features that they have in `cargo test --workspace`, and does not
+    // compile them all a second time for this binary alone.
+    let what = ["build", "--quiet", "--workspace", "--bin", "ringmain", "--test", "tidy"];
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "ringmain", "--profile", profile, "--target-dir"])
+        .args(what)
+        .args(["--profile", profile, "--target-dir"])
         .arg(target_dir)
         .current_dir(workspace())
         .status()

@@ -87,6 +87,7 @@ pub(crate) fn flow(
     let allow_loss = section.flag(cx, "allow_loss").unwrap_or(false);
     let drain_us = section.time(cx, "drain").unwrap_or(0);
     let partition = partition(cx, &section);
+    let schedule = super::schedule::schedule(cx, &section);
     let tests = super::test::tests(cx, &section);
     let plan = FlowPlan {
         name,
@@ -99,10 +100,12 @@ pub(crate) fn flow(
         dead_letters: dead_letters(cx, &section),
         allow_loss,
         drain_us,
+        schedule,
         tests,
     };
     let mut flow = ParsedFlow { plan, nodes: Vec::new(), broken: false };
     components(cx, &section, &mut flow);
+    super::schedule::warn(cx, &flow.plan);
     flow
 }
 

@@ -13,6 +13,7 @@ mod net;
 mod operator;
 mod operator_keyed;
 mod retry;
+mod schedule;
 mod sink;
 mod source;
 mod spill;

@@ -45,7 +45,11 @@ pub(super) fn timer(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Sourc
     }))
 }
 
-fn zone(cx: &mut Context<'_>, section: &Section<'_>, name: &Spanned<String>) -> Option<TimeZone> {
+pub(super) fn zone(
+    cx: &mut Context<'_>,
+    section: &Section<'_>,
+    name: &Spanned<String>,
+) -> Option<TimeZone> {
     let found = TimeZone::get(name).ok();
     if found.is_none() {
         let message = format!("'timezone' of {}: there is no zone '{name}'", section.what);
@@ -158,7 +162,7 @@ fn date(
         .ok()
 }
 
-fn cron(cx: &mut Context<'_>, section: &Section<'_>, text: &Spanned<String>) -> bool {
+pub(super) fn cron(cx: &mut Context<'_>, section: &Section<'_>, text: &Spanned<String>) -> bool {
     let parsed =
         CronParser::builder().seconds(Seconds::Required).year(Year::Disallowed).build().parse(text);
     let Err(error) = parsed else { return true };

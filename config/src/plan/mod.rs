@@ -12,6 +12,7 @@ mod http;
 mod mqtt;
 mod operator;
 mod operator_keyed;
+mod schedule;
 mod sink;
 mod source;
 mod test;
@@ -33,6 +34,7 @@ pub use operator_keyed::{
     LatePlan, LimitPlan, OverPlan, QualityPlan, SamplePlan, SplitPlan, ThrottlePlan,
     TimeSeriesPlan,
 };
+pub use schedule::{Overlap, SchedulePlan, Trigger};
 pub use sink::{
     BreakerPlan, DateField, EncodePlan, FileMode, FileSink, Fsync, RetryPlan, Rotation, Segment,
     SinkKind, SinkPlan, SpillPlan, Template, WhenFull,
@@ -94,6 +96,8 @@ pub struct FlowPlan {
     pub allow_loss: bool,
     /// `drain`: how long a stopping flow may take to empty itself.
     pub drain_us: u64,
+    /// `[schedule]`: when it runs; all the time without.
+    pub schedule: Option<SchedulePlan>,
     /// `[[tests]]`
     pub tests: Vec<TestPlan>,
 }

@@ -32,6 +32,7 @@ pub(crate) static FLOW: Schema = Schema {
             "refused messages are counted and dropped",
             "A sink for messages that a component refused, with the reason.",
         ),
+        opt("schedule", Other("a table"), "it runs all the time", "When the flow runs."),
         opt("tests", Other("tables [[tests]]"), "none", "Tests that `ringmain test` runs."),
     ],
 };

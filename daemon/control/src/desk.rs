@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Stop { name: String },
     /// Drains a flow and forgets it.
     Delete { name: String },
+    /// Has a flow's schedule begin nothing, or go on.
+    Suspend { name: String, suspend: bool },
     /// Reads the configuration's flows again.
     Reload,
 }
@@ -41,8 +43,8 @@ pub(crate) enum Command {
 pub(crate) struct Report {
     /// The flow; for a reload those that it changed.
     pub flows: Vec<String>,
-    /// `started`, `stopped`, `replaced`, `deleted`, `stored`, `reloaded` or
-    /// `unchanged`.
+    /// `started`, `stopped`, `replaced`, `deleted`, `stored`, `scheduled`,
+    /// `suspended`, `resumed`, `reloaded` or `unchanged`.
     pub action: &'static str,
     /// How long it took.
     pub duration_ms: u64,

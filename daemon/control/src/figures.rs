@@ -158,7 +158,7 @@ fn of_flow<'a>(sample: &'a FlowSample, to: &mut dyn FnMut(Figure<'a>)) {
     figure("messages_in", Value::Counter(rows_in), "Messages that its sources brought.");
     figure("messages_out", Value::Counter(rows_out), "Messages that its sinks delivered.");
     figure("messages_rejected", Value::Counter(dead), "Messages refused by any component.");
-    let up = f64::from(u8::from(sample.flow.status() == Status::Deployed));
+    let up = f64::from(u8::from(sample.status() == Status::Deployed));
     figure("up", Value::Gauge(up), "1 while it is deployed and well.");
     figure("shards", Value::Gauge(sample.flow.at_work() as f64), "Shards that work on it.");
     let memory = Value::Gauge(sample.flow.memory_now() as f64);

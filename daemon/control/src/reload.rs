@@ -35,7 +35,8 @@ pub(crate) fn show(prepared: &Prepared, view: &View) {
         match crate::check::prepare_texts(&prepared.given, &texts) {
             Ok(alone) => {
                 for plan in &alone.plan.flows {
-                    view.put(definition(&alone.plan, plan, view));
+                    let shelved = plan.schedule.is_some();
+                    view.put(FlowView { shelved, ..definition(&alone.plan, plan, view) });
                 }
             }
             Err(errors) => tracing::error!("flow '{name}' is kept, and is refused:\n{errors}"),
@@ -87,6 +88,7 @@ pub(crate) fn diff(given: &Given, view: &View) -> Result<Vec<(String, Want)>, Fa
         }
         let want = || Want::Run(new.plan.clone());
         match view.flow(&name) {
+            None if plan.schedule.is_some() => {}
             None => wanted.push((name, want())),
             Some(old) if old.kept => {
                 let error = format!("there is a flow '{name}' already, put in over the API");

@@ -19,6 +19,7 @@ use crate::check::{Given, Prepared};
 use crate::desk::{Answer, Asked, Command, Desk, Failure, Inbox, Report};
 use crate::live::Live;
 use crate::reload::{self, Files};
+use crate::schedule::{House, Scheduler};
 use crate::scripts::Scripts;
 use crate::side::Side;
 use crate::start::{Running, start};
@@ -142,13 +143,14 @@ fn carry(
     running.show(view);
     running.flows.iter().for_each(|flow| view.live(flow));
     view.take_sample();
-    view.set_ready();
     let _supervisor = supervise(&running)?;
     let mut watch = Watch::new(prepared, &mut running, store, view, (scripts, inbox));
     watch.on_state = options.on_state;
+    view.set_ready();
     watch.tell(RunState::Running { flows: prepared.plan.flows.len() });
     let drained = watch.until_end(signals);
     watch.changes.give_up();
+    let scheduler = std::mem::replace(&mut watch.scheduler, Scheduler::new(None));
     drop(watch);
     let seconds = running.started.elapsed().as_secs_f64();
     match drained {
@@ -159,22 +161,29 @@ fn carry(
                 running.abort();
             }
             keep(&mut running, store, true);
+            end_runs(scheduler, clock);
             let summaries = summarise(&running, seconds, drained);
             write_json(&summaries, options)?;
             Ok(Outcome { summaries, drained })
         }
         Err(error) => {
             running.abort();
+            end_runs(scheduler, clock);
             Err(error)
         }
     }
+}
+
+fn end_runs(mut scheduler: Scheduler, clock: SystemClock) {
+    scheduler.end(clock.now());
 }
 
 /// Whether flows may come while it runs. A run of finite flows that nobody can
 /// talk to ends with them.
 fn is_resident(prepared: &Prepared) -> bool {
     let plan = &prepared.plan;
-    plan.api.listen.is_some() || !plan.flows.iter().all(FlowPlan::is_finite)
+    let ends = |flow: &FlowPlan| flow.is_finite() && flow.schedule.is_none();
+    plan.api.listen.is_some() || !plan.flows.iter().all(ends)
 }
 
 fn supervise(running: &Running) -> Result<Supervisor, RunError> {
@@ -196,6 +205,7 @@ struct Watch<'a> {
     on_state: Option<fn(RunState)>,
     inbox: Inbox,
     changes: Changes,
+    scheduler: Scheduler,
     /// Somebody has changed which flows run: it no longer ends with them.
     touched: bool,
     files: Files,
@@ -216,7 +226,8 @@ impl<'a> Watch<'a> {
     ) -> Self {
         let store_every = Duration::from_micros(prepared.plan.daemon.checkpoint_every_us);
         let resident = is_resident(prepared);
-        Self {
+        let scheduled = prepared.plan.flows.iter().any(|flow| flow.schedule.is_some());
+        let mut watch = Self {
             scripts,
             files: if resident { Files::watch(prepared) } else { Files::none() },
             running,
@@ -227,11 +238,37 @@ impl<'a> Watch<'a> {
             on_state: None,
             inbox,
             changes: Changes::default(),
-            touched: prepared.plan.flows.is_empty(),
+            scheduler: Scheduler::new(prepared.plan.daemon.data_dir.as_deref()),
+            touched: prepared.plan.flows.is_empty() || scheduled,
             live: Live::new(),
             store_at: Instant::now() + store_every,
             store_every,
             deadline: None,
+        };
+        watch.take_up_schedules();
+        watch
+    }
+
+    /// Which flows have a schedule, as they are known now.
+    fn take_up_schedules(&mut self) {
+        let flows = self.view.flows();
+        let flows = flows.iter().filter(|flow| !flow.shelved);
+        let scheduled = flows
+            .filter_map(|flow| Some((flow.name().to_owned(), flow.plan.schedule.clone()?)))
+            .collect::<Vec<_>>();
+        self.scheduler.take_up(&scheduled);
+        self.keep_schedules();
+    }
+
+    /// Begins and ends runs.
+    fn keep_schedules(&mut self) {
+        if self.deadline.is_some() || self.scheduler.is_empty() {
+            return;
+        }
+        let now = self.running.clock.now();
+        let mut house = House { changes: &mut self.changes, view: self.view };
+        for (name, report) in self.scheduler.tick(now, &mut house) {
+            self.view.set_schedule(&name, report);
         }
     }
 
@@ -262,6 +299,7 @@ impl<'a> Watch<'a> {
             if self.files.tick() {
                 self.reload(None);
             }
+            self.keep_schedules();
             self.change();
             let due = Instant::now() >= self.store_at;
             if due {
@@ -302,6 +340,7 @@ impl<'a> Watch<'a> {
         let (running, store) = (&mut *self.running, self.store);
         let mut scene = Scene { running, store, view: self.view };
         if self.changes.tick(&mut scene) {
+            self.take_up_schedules();
             self.scripts = watch_scripts(self.running);
             self.live = Live::new();
             self.view.set_monitors(self.running.monitors());
@@ -317,13 +356,18 @@ impl<'a> Watch<'a> {
             Command::Put { plan, text, path, creator, deploy } => {
                 let name = plan.name.value.clone();
                 let now = self.running.clock.now();
+                let before = self.view.flow(&name);
+                let shelved = !deploy && before.as_ref().is_none_or(|flow| flow.shelved);
+                let waits = plan.schedule.is_some() && before.is_none_or(|f| f.at_work() == 0);
                 let view = FlowView::at_rest(plan.clone(), now);
                 let file = Some(path);
-                self.view.put(FlowView { text, creator, kept: true, file, ..view });
-                if deploy {
+                self.view.put(FlowView { text, creator, kept: true, file, shelved, ..view });
+                self.take_up_schedules();
+                if deploy && !waits {
                     self.changes.begin(&name, Want::Run(plan), answer);
                 } else {
-                    let (flows, action) = (vec![name], "stored");
+                    let action = if waits && !shelved { "scheduled" } else { "stored" };
+                    let flows = vec![name];
                     let report = Report { flows, action, duration_ms: 0, drained: true };
                     self.view.take_sample();
                     // Whoever asked may have gone.
@@ -332,6 +376,8 @@ impl<'a> Watch<'a> {
             }
             Command::Start { name } => match self.view.flow(&name) {
                 Some(flow) => {
+                    self.view.unshelve(&name);
+                    self.take_up_schedules();
                     self.changes.begin(&name, Want::Run(flow.plan.clone()), answer);
                 }
                 None => {
@@ -341,6 +387,11 @@ impl<'a> Watch<'a> {
             },
             Command::Stop { name } => self.changes.begin(&name, Want::Stop, answer),
             Command::Delete { name } => self.changes.begin(&name, Want::Delete, answer),
+            Command::Suspend { name, suspend } => {
+                let result = self.scheduler.suspend(&name, suspend);
+                self.keep_schedules();
+                let _ = answer.map(|answer| answer.send(result));
+            }
             Command::Reload => self.reload(answer),
         }
     }
@@ -351,7 +402,8 @@ impl<'a> Watch<'a> {
         let since = Instant::now();
         let result = reload::diff(self.given, self.view).map(|wanted| {
             let flows: Vec<_> = wanted.iter().map(|(name, _)| name.clone()).collect();
-            self.touched |= !wanted.is_empty();
+            self.take_up_schedules();
+            self.touched |= !wanted.is_empty() || !self.scheduler.is_empty();
             for (name, want) in wanted {
                 self.changes.begin(&name, want, None);
             }
@@ -409,7 +461,12 @@ impl<'a> Watch<'a> {
             || self.files.is_waiting()
             || (!self.touched && self.running.flows.iter().all(|flow| flow.finite));
         let waiting = self.running.flows.iter().any(|flow| flow.keeper.is_waiting());
-        if ending || waiting { LOOK_EVERY } else { LOOK_IDLE_EVERY.min(self.store_every) }
+        if ending || waiting {
+            return LOOK_EVERY;
+        }
+        let due = self.scheduler.rest_us(self.running.clock.now()).map(Duration::from_micros);
+        let rest = LOOK_IDLE_EVERY.min(self.store_every);
+        due.map_or(rest, |due| due.clamp(LOOK_EVERY, rest))
     }
 
     fn drain(&mut self) {

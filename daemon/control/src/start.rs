@@ -41,6 +41,8 @@ pub(crate) struct Flow {
     pub keeper: Keeper,
     /// Shards with a part of it.
     pub parts: usize,
+    /// Their numbers.
+    pub shards: Arc<[usize]>,
     pub drain_us: u64,
     /// The component's number of its first operator.
     pub first_operator: usize,
@@ -116,6 +118,11 @@ pub(crate) fn start(
     };
     let mut shards: Vec<Vec<FlowParts>> = prepared.cores.iter().map(|_| Vec::new()).collect();
     for plan in &prepared.plan.flows {
+        if plan.schedule.is_some() {
+            // What it needs is kept for its runs.
+            running.wiring.free_bytes += running.memory_of(plan);
+            continue;
+        }
         let (flow, parts) = running.wire(&Arc::new(plan.clone()), store)?;
         parts.into_iter().for_each(|part| shards[part.shard].push(part));
         running.flows.push(flow);
@@ -163,6 +170,7 @@ impl Running {
             metrics,
             control,
             parts: parts.len(),
+            shards: parts.iter().map(|part| part.shard).collect(),
             drain_us: plan.drain_us,
             first_operator: plan.sources.len(),
             finite: plan.is_finite(),

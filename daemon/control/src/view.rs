@@ -19,7 +19,11 @@ use ringmain_shard::{FlowControl, Phase};
 use ringmain_slab::Budget;
 
 use crate::node::{self, NodeSample, ShardTasks};
+use crate::schedule::ScheduleReport;
 use crate::start::Flow;
+
+/// A turn that lasts longer says nothing about the flows of its shard.
+const STALLED_US: u64 = 3_000_000;
 
 /// A flow that is known to the daemon, whether or not it runs.
 #[derive(Clone)]
@@ -37,12 +41,16 @@ pub(crate) struct FlowView {
     pub control: Arc<FlowControl>,
     /// Shards with a part of it.
     pub parts: usize,
+    /// Their numbers.
+    pub shards: Arc<[usize]>,
     pub memory_bytes: u64,
     pub created: Now,
     /// When this life of it began.
     pub started: Option<Now>,
     /// Who put it in.
     pub creator: String,
+    /// It was put in and never deployed: its schedule begins nothing.
+    pub shelved: bool,
 }
 
 /// The state of a flow, in the words of Spring Cloud Data Flow.
@@ -59,6 +67,10 @@ pub(crate) enum Status {
     Partial,
     /// It could not be started.
     Failed,
+    /// It ran, and was ended by what went wrong.
+    Error,
+    /// A shard that works on it has not answered for seconds.
+    Unknown,
 }
 
 impl FlowView {
@@ -79,10 +91,12 @@ impl FlowView {
             text: "".into(),
             kept: false,
             parts: 0,
+            shards: Arc::new([]),
             memory_bytes: 0,
             created: now,
             started: None,
             creator: "configuration".into(),
+            shelved: false,
         }
     }
 
@@ -92,7 +106,7 @@ impl FlowView {
 
     pub(crate) fn status(&self) -> Status {
         if !self.control.errors().is_empty() {
-            return Status::Failed;
+            return if self.control.has_run() { Status::Error } else { Status::Failed };
         }
         if self.control.ended() >= self.parts || self.control.phase() == Phase::Abort {
             return Status::Undeployed;
@@ -134,9 +148,20 @@ pub(crate) struct FlowSample {
     pub now: Snapshot,
     /// None at the first one.
     pub before: Option<Snapshot>,
+    /// One of its shards has not answered for seconds.
+    pub stalled: bool,
 }
 
 impl FlowSample {
+    pub(crate) fn status(&self) -> Status {
+        match self.flow.status() {
+            Status::Deploying | Status::Deployed | Status::Partial if self.stalled => {
+                Status::Unknown
+            }
+            status => status,
+        }
+    }
+
     fn seconds(&self) -> f64 {
         let since = match &self.before {
             Some(before) => before.now_us,
@@ -220,6 +245,7 @@ pub(crate) struct View {
     monitors: RwLock<Vec<Monitor>>,
     tasks: Mutex<ShardTasks>,
     sample: RwLock<Arc<Sample>>,
+    schedules: RwLock<BTreeMap<String, Arc<ScheduleReport>>>,
 }
 
 impl View {
@@ -243,6 +269,7 @@ impl View {
             monitors: RwLock::default(),
             tasks: Mutex::default(),
             sample: RwLock::new(Arc::new(empty)),
+            schedules: RwLock::default(),
         })
     }
 
@@ -258,6 +285,7 @@ impl View {
                 metrics: metrics.clone(),
                 control: control.clone(),
                 parts: before.parts,
+                shards: before.shards.clone(),
                 memory_bytes: before.memory_bytes,
                 started: before.started,
                 ..flow
@@ -278,6 +306,7 @@ impl View {
             metrics: flow.metrics.clone(),
             control: flow.control.clone(),
             parts: flow.parts,
+            shards: flow.shards.clone(),
             memory_bytes: flow.memory_bytes,
             started: Some(now),
             ..view
@@ -287,6 +316,25 @@ impl View {
 
     pub(crate) fn remove(&self, name: &str) {
         write(&self.flows).remove(name);
+        write(&self.schedules).remove(name);
+    }
+
+    /// A flow's schedule begins runs from now on.
+    pub(crate) fn unshelve(&self, name: &str) {
+        let mut flows = write(&self.flows);
+        if let Some(flow) = flows.get_mut(name).filter(|flow| flow.shelved) {
+            *flow = Arc::new(FlowView { shelved: false, ..FlowView::clone(flow) });
+        }
+    }
+
+    pub(crate) fn set_schedule(&self, name: &str, report: ScheduleReport) {
+        write(&self.schedules).insert(name.to_owned(), Arc::new(report));
+    }
+
+    /// When a flow runs; none where it has no schedule.
+    pub(crate) fn schedule(&self, name: &str) -> Option<Arc<ScheduleReport>> {
+        self.flow(name).filter(|flow| flow.plan.schedule.is_some())?;
+        read(&self.schedules).get(name).cloned()
     }
 
     pub(crate) fn flow(&self, name: &str) -> Option<Arc<FlowView>> {
@@ -321,15 +369,24 @@ impl View {
         read(&self.sample).clone()
     }
 
+    /// Shards whose turn has lasted too long to say what their flows do.
+    fn stalled(&self) -> Vec<usize> {
+        let monitors = read(&self.monitors);
+        let stalled = monitors.iter().filter(|m| m.turn_lasts_us() > STALLED_US);
+        stalled.filter_map(|monitor| monitor.name().rsplit('-').next()?.parse().ok()).collect()
+    }
+
     /// Reads everything now; rates are since the reading before.
     pub(crate) fn take_sample(&self) -> Arc<Sample> {
         let before = self.sample();
         let now = self.clock.now();
+        let stalled = self.stalled();
         let flow = |flow: Arc<FlowView>| {
             let same = before.flows.iter().find(|sample| sample.flow.id == flow.id);
             let reading = flow.metrics.snapshot(now.mono_us);
             let before = same.map(|same| same.now.clone());
-            Arc::new(FlowSample { flow, now: reading, before })
+            let stalled = flow.shards.iter().any(|shard| stalled.contains(shard));
+            Arc::new(FlowSample { flow, now: reading, before, stalled })
         };
         let flows = self.flows().into_iter().map(flow).collect();
         let budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);

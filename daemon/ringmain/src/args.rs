@@ -154,8 +154,49 @@ pub(crate) enum FlowsCommand {
         /// Number of the version
         version: u64,
     },
+    /// When a flow runs, with its last runs; or change that
+    ///
+    /// Without options it is shown. A schedule that is given takes the place of the
+    /// one before and becomes a new version of the flow's definition:
+    ///
+    ///   ringmain flows schedule nightly --cron '0 0 22 * * *' --duration 6h
+    #[command(verbatim_doc_comment)]
+    Schedule(ScheduleArgs),
     /// Read the configuration's flows again
     Reload,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ScheduleArgs {
+    /// Name of the flow
+    pub(crate) name: String,
+    /// Run at these times: seconds, minutes, hours, day, month, day of the week
+    #[arg(long, value_name = "EXPRESSION", conflicts_with = "files")]
+    pub(crate) cron: Option<String>,
+    /// Zone of the times, as Europe/Berlin
+    #[arg(long, value_name = "ZONE", requires = "cron")]
+    pub(crate) timezone: Option<String>,
+    /// Run when a file appears; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) files: Vec<String>,
+    /// Drain a run after so long
+    #[arg(long, value_name = "TIME")]
+    pub(crate) duration: Option<String>,
+    /// What a time does that comes while the flow runs: skip, queue or restart
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) overlap: Option<String>,
+    /// What happens to times that were missed: skip or once
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) misfire: Option<String>,
+    /// Take the schedule away
+    #[arg(long, conflicts_with_all = ["cron", "files", "suspend", "resume"])]
+    pub(crate) remove: bool,
+    /// Begin nothing until it is resumed
+    #[arg(long, conflicts_with_all = ["cron", "files", "resume"])]
+    pub(crate) suspend: bool,
+    /// Go on
+    #[arg(long, conflicts_with_all = ["cron", "files"])]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, clap::Args)]

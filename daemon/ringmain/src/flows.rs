@@ -19,6 +19,7 @@ pub(crate) fn run(args: &FlowsArgs) -> Result<String, String> {
         FlowsCommand::Show { .. } => show(&answer),
         FlowsCommand::Definition { .. } => answer.as_str().unwrap_or_default().to_owned(),
         FlowsCommand::Versions { .. } => versions(&answer),
+        FlowsCommand::Schedule(args) if !args.changes() => crate::schedule::show(&answer),
         _ => done(&answer),
     })
 }
@@ -36,6 +37,9 @@ fn ask(client: &Client, command: &FlowsCommand) -> Result<Value, String> {
             let name = ringmain_config::flow_name(&text);
             let known = name.filter(|name| client.get(&flow(name)).is_ok());
             match known {
+                Some(name) if *stopped => {
+                    client.put(&format!("{}?deploy=false", flow(&name)), &text)
+                }
                 Some(name) => client.put(&flow(&name), &text),
                 None => client.post(&format!("/api/v1/flows?deploy={}", !stopped), &text),
             }
@@ -49,6 +53,7 @@ fn ask(client: &Client, command: &FlowsCommand) -> Result<Value, String> {
         FlowsCommand::Rollback { name, version } => {
             client.post(&format!("{}/rollback/{version}", flow(name)), "")
         }
+        FlowsCommand::Schedule(args) => crate::schedule::ask(client, args),
         FlowsCommand::Reload => client.post("/api/v1/reload", ""),
     }
 }
@@ -63,6 +68,9 @@ fn list(flows: &Value) -> String {
         "runners",
         "rejected",
         "created by",
+        "schedule",
+        "last run",
+        "next run",
     ]);
     for flow in flows.as_array().into_iter().flatten() {
         table.row(vec![
@@ -74,6 +82,9 @@ fn list(flows: &Value) -> String {
             number(&flow["runners"]),
             number(&flow["rejected"]),
             text(&flow["creator"]),
+            text(&flow["schedule"]),
+            crate::schedule::last_run(flow),
+            text(&flow["next_run"]),
         ]);
     }
     table.to_string()
@@ -142,7 +153,7 @@ fn done(report: &Value) -> String {
     format!("{flows}: {action} in {ms} ms{drained}\n")
 }
 
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 

@@ -9,6 +9,7 @@ mod client;
 mod dead;
 mod flows;
 mod log;
+mod schedule;
 mod systemd;
 mod table;
 mod top;

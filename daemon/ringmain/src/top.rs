@@ -192,10 +192,12 @@ impl Screen {
                 cell(pressure).style(heat(pressure)),
                 cell(&flow["runners"]),
                 cell(&flow["rejected"]),
+                Cell::from(crate::schedule::short(flow)),
             ])
         });
-        let head = ["flow", "status", "in/s", "out/s", "backpr. %", "runners", "rejected"];
-        table(rows.collect(), &head, &[20, 12, 12, 12, 10, 8, 10])
+        let head =
+            ["flow", "status", "in/s", "out/s", "backpr. %", "runners", "rejected", "schedule"];
+        table(rows.collect(), &head, &[20, 12, 12, 12, 10, 8, 10, 44])
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
     }
 
@@ -268,7 +270,7 @@ fn heat(percent: &Value) -> Style {
 fn status_style(status: &Value) -> Style {
     match status.as_str() {
         Some("deployed") => Style::new().fg(Color::Green),
-        Some("failed" | "partial") => Style::new().fg(Color::Red),
+        Some("failed" | "partial" | "error" | "unknown") => Style::new().fg(Color::Red),
         _ => Style::new().fg(Color::Yellow),
     }
 }

@@ -78,6 +78,8 @@ pub struct FlowControl {
     /// Names of the components, for errors.
     pub components: Vec<String>,
     phase: AtomicU8,
+    /// It has carried messages.
+    ran: AtomicBool,
     opened: AtomicUsize,
     ended: AtomicUsize,
     removed: AtomicUsize,
@@ -104,6 +106,7 @@ impl FlowControl {
         Self {
             components,
             phase: AtomicU8::new(Phase::Open as u8),
+            ran: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
             ended: AtomicUsize::new(0),
             removed: AtomicUsize::new(0),
@@ -231,7 +234,16 @@ impl FlowControl {
 
     /// Says what is wanted. Phases only go forward.
     pub fn set_phase(&self, phase: Phase) {
+        if phase == Phase::Run {
+            self.ran.store(true, Ordering::Release);
+        }
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
+    }
+
+    /// Whether it was ever let run.
+    #[must_use]
+    pub fn has_run(&self) -> bool {
+        self.ran.load(Ordering::Acquire)
     }
 
     /// Shards on which everything has been opened.

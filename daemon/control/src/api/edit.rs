@@ -95,7 +95,7 @@ impl super::Api {
         self.audit.note(&who.caller, who.peer, action, what, result, now.wall_us);
     }
 
-    fn definitions(&self) -> Result<&Definitions, Problem> {
+    pub(super) fn definitions(&self) -> Result<&Definitions, Problem> {
         self.kept.as_ref().ok_or_else(|| {
             let detail = "flows that are put in here are kept in `data_dir` of [daemon], and \
                           there is none";
@@ -104,7 +104,7 @@ impl super::Api {
     }
 
     /// A flow whose definition may be changed here.
-    fn kept_flow(&self, name: &str) -> Result<Arc<FlowView>, Problem> {
+    pub(super) fn kept_flow(&self, name: &str) -> Result<Arc<FlowView>, Problem> {
         let flow = self.view.flow(name).ok_or_else(|| no_flow(name))?;
         if flow.kept {
             return Ok(flow);
@@ -116,7 +116,7 @@ impl super::Api {
 
     /// The checks of `ringmain check`: of this definition, and, when it is to
     /// run, together with all others that do.
-    async fn check(
+    pub(super) async fn check(
         &self,
         path: PathBuf,
         text: String,
@@ -149,7 +149,7 @@ impl super::Api {
     }
 
     /// Stores a checked definition, and has it run.
-    async fn put(
+    pub(super) async fn put(
         &self,
         who: &Who,
         plan: Arc<FlowPlan>,
@@ -164,10 +164,12 @@ impl super::Api {
         kept.put(&name, &text, &creator, action, created).map_err(|error| unkept(&error))?;
         let path = kept.path(&name);
         let text = text.into();
+        let scheduled = plan.schedule.is_some();
         let command = Command::Put { plan, text, path, creator, deploy };
         let made = self.change(who, action, &name, command).await?;
-        if deploy {
-            kept.set_deployed(&name, true).map_err(|error| unkept(&error))?;
+        let at_rest = || self.view.flow(&name).is_none_or(|flow| flow.at_work() == 0);
+        if deploy || (!scheduled && at_rest()) {
+            kept.set_deployed(&name, deploy).map_err(|error| unkept(&error))?;
         }
         Ok(made)
     }
@@ -178,7 +180,11 @@ impl super::Api {
             return Err(Problem::new(StatusCode::CONFLICT, format!("'{name}' runs already")));
         }
         if !run && flow.at_work() == 0 {
-            return Err(Problem::new(StatusCode::CONFLICT, format!("'{name}' does not run")));
+            let mut detail = format!("'{name}' does not run");
+            if flow.plan.schedule.is_some() {
+                detail.push_str("; its schedule can be suspended");
+            }
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
         if run && let Some(file) = flow.file.clone() {
             self.check(file, flow.text.to_string(), true).await?;
@@ -188,7 +194,8 @@ impl super::Api {
             true => self.change(who, "start", &what, Command::Start { name }).await,
             false => self.change(who, "stop", &what, Command::Stop { name }).await,
         }?;
-        if flow.kept {
+        // Stopping a run does not take a flow off its schedule.
+        if flow.kept && (run || flow.plan.schedule.is_none()) {
             let kept = self.definitions()?;
             kept.set_deployed(&what, run).map_err(|error| unkept(&error))?;
         }
@@ -218,10 +225,18 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, report))
 }
 
+/// Whether a new version is to run now.
+#[derive(Deserialize, IntoParams)]
+pub(super) struct UpdateOptions {
+    /// Without it: if the flow runs.
+    deploy: Option<bool>,
+}
+
 /// Changes a flow's definition. If it runs, the new version takes its place;
-/// if that cannot start, the old one goes on.
+/// if that cannot start, the old one goes on. With `deploy=false` the flow is
+/// stopped, and the new version waits to be started.
 #[utoipa::path(put, path = "/api/v1/flows/{name}", tag = "flows", security(("token" = [])),
-    params(("name" = String, Path, description = "Name of the flow")),
+    params(("name" = String, Path, description = "Name of the flow"), UpdateOptions),
     request_body(content = String, content_type = "application/toml"),
     responses((status = 200, body = Report), (status = 404, body = Problem),
         (status = 409, body = Problem), (status = 422, body = Problem)))]
@@ -229,14 +244,26 @@ pub(super) async fn update(
     State(api): State<Shared>,
     who: Who,
     Path(name): Path<String>,
+    Query(options): Query<UpdateOptions>,
     text: String,
 ) -> Made {
     let flow = api.kept_flow(&name)?;
     same_name(&name, &text)?;
-    let deploy = flow.at_work() > 0;
+    let runs = flow.at_work() > 0;
+    let deploy = options.deploy.unwrap_or(runs);
     let path = api.definitions()?.path(&name);
     let plan = api.check(path, text.clone(), deploy).await?;
-    api.put(&who, plan, text, "update", deploy).await
+    if runs && !deploy {
+        // Refused definitions stop nothing.
+        let _ = api.run(&who, name.clone(), false).await?;
+    }
+    let scheduled = plan.schedule.is_some();
+    let made = api.put(&who, plan, text, "update", deploy).await?;
+    if scheduled && options.deploy == Some(false) {
+        let command = Command::Suspend { name: name.clone(), suspend: true };
+        let _ = api.change(&who, "suspend", &name, command).await?;
+    }
+    Ok(made)
 }
 
 /// Stops a flow and forgets it, with all its versions.

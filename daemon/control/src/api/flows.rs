@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 use super::Shared;
 use super::node::rounded;
 use super::problem::Problem;
-use crate::view::{FlowSample, Status};
+use crate::schedule::Outcome;
+use crate::view::{FlowSample, Status, View};
 
 /// A line of the list of flows.
 #[derive(Serialize, ToSchema)]
@@ -40,6 +41,14 @@ pub(crate) struct FlowReport {
     creator: String,
     /// When it was put in (RFC 3339).
     created: String,
+    /// When it runs, in a few words; null where it runs all the time.
+    schedule: Option<String>,
+    /// The next time that it runs (RFC 3339), where that is known.
+    next_run: Option<String>,
+    /// When the last run of its schedule began (RFC 3339).
+    last_run: Option<String>,
+    /// What became of it.
+    last_result: Option<Outcome>,
 }
 
 /// A flow with its components and edges.
@@ -102,7 +111,7 @@ struct EdgeReport {
     (status = 200, body = Vec<FlowReport>)
 ))]
 pub(super) async fn list(State(api): State<Shared>) -> Json<Vec<FlowReport>> {
-    Json(api.view.sample().flows.iter().map(|flow| report(flow)).collect())
+    Json(api.view.sample().flows.iter().map(|flow| report(&api.view, flow)).collect())
 }
 
 /// One flow.
@@ -127,7 +136,7 @@ pub(super) async fn find(
         queued_batches: edge.queued,
     });
     Ok(Json(FlowDetail {
-        flow: report(flow),
+        flow: report(&api.view, flow),
         file: flow.flow.file.as_ref().map(|file| file.display().to_string()),
         errors: flow.flow.control.errors(),
         components: components.collect(),
@@ -154,13 +163,15 @@ pub(super) fn no_flow(name: &str) -> Problem {
     Problem::not_found(&format!("flow '{name}'"))
 }
 
-fn report(sample: &FlowSample) -> FlowReport {
+fn report(view: &View, sample: &FlowSample) -> FlowReport {
     let flow = &sample.flow;
+    let schedule = view.schedule(flow.name());
+    let last = schedule.as_ref().and_then(|schedule| schedule.last());
     let (throughput_in, throughput_out) = sample.throughput();
     let (messages_in, messages_out, rejected) = sample.totals();
     FlowReport {
         name: flow.name().to_owned(),
-        status: flow.status(),
+        status: sample.status(),
         phase: flow.phase(),
         throughput_in: rounded(throughput_in),
         throughput_out: rounded(throughput_out),
@@ -172,6 +183,10 @@ fn report(sample: &FlowSample) -> FlowReport {
         memory_bytes: flow.memory_bytes,
         creator: flow.creator.clone(),
         created: ringmain_shard::rfc3339(flow.created.wall_us),
+        last_run: last.map(|(started, _)| started.to_owned()),
+        last_result: last.map(|(_, result)| result),
+        next_run: schedule.as_ref().and_then(|schedule| schedule.next_run.clone()),
+        schedule: schedule.map(|schedule| schedule.schedule.clone()),
     }
 }
 

@@ -18,6 +18,7 @@ mod limit;
 mod node;
 mod openapi;
 mod problem;
+mod schedule;
 mod server;
 mod tls;
 
@@ -82,7 +83,10 @@ fn router(api: &Shared) -> Router {
         router.route_layer(from_fn_with_state((api.clone(), scopes), guard::scope))
     };
     let open = OpenApiRouter::new().routes(routes!(node::health));
-    let both = OpenApiRouter::new().routes(routes!(flows::list)).routes(routes!(flows::find));
+    let both = OpenApiRouter::new()
+        .routes(routes!(flows::list))
+        .routes(routes!(flows::find))
+        .routes(routes!(schedule::find));
     let runtime = OpenApiRouter::new().routes(routes!(node::node)).routes(routes!(node::metrics));
     let runtime = match api.metrics.prometheus {
         true => runtime.routes(routes!(node::prometheus)),
@@ -101,6 +105,9 @@ fn router(api: &Shared) -> Router {
         .routes(routes!(edit::undeploy))
         .routes(routes!(edit::copy))
         .routes(routes!(edit::rollback))
+        .routes(routes!(schedule::put, schedule::remove))
+        .routes(routes!(schedule::suspend))
+        .routes(routes!(schedule::resume))
         .routes(routes!(edit::reload));
     let router = OpenApiRouter::with_openapi(openapi::document())
         .merge(open)

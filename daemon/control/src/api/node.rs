@@ -88,8 +88,10 @@ struct FigureReport {
 ))]
 pub(super) async fn health(State(api): State<Shared>) -> impl IntoResponse {
     let flows = api.view.flows();
-    let any = |status| flows.iter().any(|flow| flow.status() == status);
-    let (code, status) = if any(Status::Failed) {
+    // How a run of a schedule went says nothing about the daemon.
+    let mut lasting = flows.iter().filter(|flow| flow.plan.schedule.is_none());
+    let any_failed = lasting.any(|flow| matches!(flow.status(), Status::Failed | Status::Error));
+    let (code, status) = if any_failed {
         (StatusCode::SERVICE_UNAVAILABLE, "failed")
     } else if !api.view.is_ready() {
         (StatusCode::SERVICE_UNAVAILABLE, "starting")

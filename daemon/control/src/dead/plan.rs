@@ -74,6 +74,7 @@ pub(super) fn flow(
 ) -> FlowPlan {
     let mut plan = flow.clone();
     plan.tests.clear();
+    plan.schedule = None;
     let names = source_names(flow, groups);
     let sources = groups.iter().zip(files).zip(&names);
     plan.sources = sources.map(|((group, file), name)| source(flow, group, file, name)).collect();

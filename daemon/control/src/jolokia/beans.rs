@@ -140,13 +140,17 @@ fn flow(sample: &FlowSample) -> Bean {
     let flow = &sample.flow;
     let (rate_in, rate_out) = sample.throughput();
     let (messages_in, messages_out, rejected) = sample.totals();
-    let status = serde_json::to_value(flow.status()).unwrap_or_default();
+    let status = serde_json::to_value(sample.status()).unwrap_or_default();
     Bean {
         name: ObjectName::new("ringmain", &[("type", "Flow"), ("name", flow.name())]),
         class: "ringmain.Flow",
         about: "A flow",
         attributes: vec![
-            attribute("Status", status, "deploying, deployed, undeployed, partial or failed"),
+            attribute(
+                "Status",
+                status,
+                "deploying, deployed, undeployed, partial, failed, error or unknown",
+            ),
             attribute("Phase", flow.phase(), "What it is doing"),
             attribute("ThroughputIn", rate_in, "Messages per second, from its sources"),
             attribute("ThroughputOut", rate_out, "Messages per second, through its sinks"),

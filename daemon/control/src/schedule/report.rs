@@ -1,0 +1,64 @@
+//! A schedule as it is shown.
+
+use ringmain_config::{SchedulePlan, Trigger};
+use ringmain_shard::rfc3339;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::book::{Book, Outcome, Run};
+
+/// When a flow runs, and how it went.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct ScheduleReport {
+    /// In a few words.
+    pub schedule: String,
+    /// `cron` or `files`.
+    pub trigger: &'static str,
+    /// It begins nothing until it is resumed.
+    pub suspended: bool,
+    /// A run is on.
+    pub running: bool,
+    /// Another run follows the one that is on.
+    pub queued: bool,
+    /// The next time (RFC 3339); none for files.
+    pub next_run: Option<String>,
+    /// Runs that ever began.
+    pub runs_started: u64,
+    /// Those that failed.
+    pub runs_failed: u64,
+    /// Times and files that came while the flow ran, and began nothing.
+    pub skipped: u64,
+    /// The last runs, the oldest first. The counts of one that is on are
+    /// those of the flow.
+    pub runs: Vec<Run>,
+}
+
+impl ScheduleReport {
+    pub(super) fn new(
+        plan: &SchedulePlan,
+        book: &Book,
+        next_us: Option<i64>,
+        (running, queued): (bool, bool),
+    ) -> Self {
+        Self {
+            schedule: plan.to_string(),
+            trigger: match &plan.trigger {
+                Trigger::Cron(_) => "cron",
+                Trigger::Files { .. } => "files",
+            },
+            suspended: book.suspended,
+            running,
+            queued,
+            next_run: next_us.map(rfc3339),
+            runs_started: book.started,
+            runs_failed: book.failed,
+            skipped: book.skipped,
+            runs: book.runs.iter().cloned().collect(),
+        }
+    }
+
+    /// When the last run began, and what became of it.
+    pub(crate) fn last(&self) -> Option<(&str, Outcome)> {
+        self.runs.last().map(|run| (run.started.as_str(), run.result))
+    }
+}
