@@ -142,6 +142,21 @@ impl Chain {
         self.step(*last, slab, now, outside);
     }
 
+    /// Runs the rows through operators one after the other, and leaves what
+    /// comes out of the last one's default port in the slab: for operators
+    /// without other ports.
+    pub fn run_through(
+        &mut self,
+        operators: &[usize],
+        slab: &mut Slab,
+        now: Now,
+        outside: &mut dyn Outside,
+    ) {
+        for at in operators {
+            self.process(*at, slab, now, outside, Call::Batch);
+        }
+    }
+
     /// Lets every operator whose time has come emit rows.
     pub fn on_timers(&mut self, slab: &mut Slab, now: Now, outside: &mut dyn Outside) {
         for at in 0..self.places.len() {
@@ -293,6 +308,20 @@ impl Chain {
         outside: &mut dyn Outside,
         call: Call,
     ) -> bool {
+        let more = self.process(at, slab, now, outside, call);
+        self.outputs(at, slab, now, outside);
+        more
+    }
+
+    /// One operator, and the counts of what it did.
+    fn process(
+        &mut self,
+        at: usize,
+        slab: &mut Slab,
+        now: Now,
+        outside: &mut dyn Outside,
+        call: Call,
+    ) -> bool {
         let mut more = false;
         let place = &mut self.places[at];
         let component = place.node.component;
@@ -323,7 +352,6 @@ impl Chain {
         cells.rows_in.add(rows_in);
         cells.rows_out.add(rows_out);
         cells.dropped.add(rows_in - rows_out - dead);
-        self.outputs(at, slab, now, outside);
         more
     }
 

@@ -118,7 +118,7 @@ impl Assembly<'_, '_> {
             for position in &part.restore {
                 source.restore(position).map_err(failed)?;
             }
-            let targets = parts.graph.sources[part.at].clone();
+            let targets = parts.graph.entry(part.at).to_vec();
             let exchange = match keys.take() {
                 Some(own) => {
                     keys = self::keys(parts);
@@ -134,6 +134,7 @@ impl Assembly<'_, '_> {
                 owner: self.owners.add(Owner::Source(inlets.len())),
                 id: self.inlet(),
                 needs: entry_needs(parts, &targets),
+                front: parts.graph.fronts[part.at].clone(),
                 targets,
                 exchange,
                 positions: part.slot.filter(|_| !in_checkpoints).map(Positions::new),
@@ -150,7 +151,7 @@ impl Assembly<'_, '_> {
     fn remotes(&mut self, parts: &mut FlowParts) -> Vec<RemoteInlet> {
         let remotes = std::mem::take(&mut parts.remotes).into_iter();
         let inlet = |part: crate::wiring::RemoteParts| {
-            let targets = parts.graph.sources[part.source].clone();
+            let targets = parts.graph.entry(part.source).to_vec();
             let needs = entry_needs(parts, &targets);
             RemoteInlet {
                 source: part.source,

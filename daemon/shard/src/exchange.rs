@@ -88,8 +88,6 @@ pub(crate) fn owner(partition: u16, shards: usize) -> u16 {
 struct Lane {
     upstream: Upstream<Slab>,
     open: Option<Open>,
-    /// Set while a row for this shard waits in the source's batch.
-    stuck: bool,
     drained: bool,
 }
 
@@ -109,6 +107,8 @@ pub(crate) struct Exchange {
     owners: Box<[u16]>,
     /// By target shard; none for this one.
     lanes: Vec<Option<Lane>>,
+    /// By target shard: which rows of the batch at hand are for it.
+    places: Vec<Vec<u32>>,
     linger_us: u64,
     /// Somebody reads the hashes: another shard's lane, or an operator that
     /// keeps its state by partition.
@@ -124,11 +124,12 @@ impl Exchange {
         stateful: bool,
     ) -> Self {
         let hashes = stateful || lanes.len() > 1;
-        let lane = |upstream| Lane { upstream, open: None, stuck: false, drained: false };
+        let lane = |upstream| Lane { upstream, open: None, drained: false };
         let shards = lanes.len();
         let owners = (0..keys.count).map(|partition| owner(partition, shards)).collect();
         let lanes = lanes.into_iter().map(|upstream| upstream.map(lane)).collect();
-        Self { keys, me: me as u16, owners, lanes, linger_us, hashes }
+        let places = vec![Vec::new(); shards];
+        Self { keys, me: me as u16, owners, lanes, places, linger_us, hashes }
     }
 
     /// Computes the keys' hashes of a new batch.
@@ -138,6 +139,20 @@ impl Exchange {
         }
     }
 
+    /// Whether there is room for a batch, whichever shards its rows are for.
+    /// A batch of rows that made their slab grow may find too little still.
+    pub(crate) fn admits(&mut self, now: Now) -> bool {
+        let mut admitted = true;
+        // Every lane is asked, so that every meter sees its own lack.
+        for lane in self.lanes.iter_mut().flatten() {
+            match lane.upstream.take_empty(now.mono_us) {
+                Some(slab) => lane.upstream.put_back(slab),
+                None => admitted = false,
+            }
+        }
+        admitted
+    }
+
     /// Copies the rows for other shards out of `slab`, number `number` of
     /// inlet `inlet`. Rows for this shard, and rows that found no room, stay.
     /// Returns how many found no room.
@@ -145,21 +160,21 @@ impl Exchange {
         if self.lanes.len() == 1 {
             return 0;
         }
+        let (count, owners) = (self.keys.count, &self.owners);
+        slab.divide(&mut self.places, |row| usize::from(owners[partition(row, count)]));
+        let mut mine = std::mem::take(&mut self.places[usize::from(self.me)]);
         let mut stuck = 0;
-        for lane in self.lanes.iter_mut().flatten() {
-            lane.stuck = false;
+        for (lane, places) in self.lanes.iter_mut().zip(&self.places) {
+            let Some(lane) = lane else { continue };
+            let copied = lane.push_all(slab, places, inlet, number, now);
+            mine.extend_from_slice(&places[copied..]);
+            stuck += places.len() - copied;
         }
-        let (count, lanes, owners) = (self.keys.count, &mut self.lanes, &self.owners);
-        slab.retain(|row| {
-            let target = owners[partition(row, count)];
-            let Some(lane) = &mut lanes[usize::from(target)] else { return true };
-            if !lane.stuck && lane.push(row, inlet, number, now) {
-                return false;
-            }
-            lane.stuck = true;
-            stuck += 1;
-            true
-        });
+        if stuck > 0 {
+            mine.sort_unstable();
+        }
+        slab.select(&mine);
+        self.places[usize::from(self.me)] = mine;
         stuck
     }
 
@@ -234,6 +249,19 @@ impl Exchange {
 }
 
 impl Lane {
+    /// Copies the rows at `places` until one finds no room; says how many.
+    fn push_all(
+        &mut self,
+        slab: &Slab,
+        places: &[u32],
+        inlet: u16,
+        number: u64,
+        now: Now,
+    ) -> usize {
+        let fits = |place: &&u32| self.push(slab.row(**place as usize), inlet, number, now);
+        places.iter().take_while(fits).count()
+    }
+
     /// False when there is no credit.
     #[inline]
     fn push(&mut self, row: RowRef<'_>, inlet: u16, number: u64, now: Now) -> bool {

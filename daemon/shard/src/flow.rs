@@ -130,7 +130,7 @@ impl FlowShard {
         }
         let mut work = self.begin_checkpoint(now);
         work += self.run_sources(io, now);
-        work += self.run_remotes(now);
+        work += self.run_remotes(BATCHES_PER_TURN, now);
         work += self.align_checkpoint();
         work += self.run_loops(now);
         work += self.run_timers(now);
@@ -216,6 +216,9 @@ impl FlowShard {
                     Some(done) => work += done,
                     None => break,
                 }
+                // A batch for a batch: what comes from other shards is taken
+                // as fast as they are sent to, and no lane runs full.
+                work += self.run_remotes(1, now);
             }
             let inlet = &mut self.sources[at];
             if let Some(exchange) = &mut inlet.exchange {
@@ -234,6 +237,7 @@ impl FlowShard {
         if inlet.stage != Stage::Running
             || self.checkpoint_wanted
             || !self.exits.admit(&inlet.needs, now)
+            || inlet.exchange.as_mut().is_some_and(|exchange| !exchange.admits(now))
         {
             return None;
         }
@@ -241,6 +245,7 @@ impl FlowShard {
         let cells = &self.cells[inlet.component];
         let (pull, rows) = inlet.pull(io, &mut self.exits.dead, cells, now);
         if rows > 0 {
+            self.chain.run_through(&inlet.front, &mut inlet.work, now, &mut self.exits);
             if let Some(exchange) = &inlet.exchange {
                 exchange.hash(&mut inlet.work);
             }
@@ -287,10 +292,11 @@ impl FlowShard {
         }
     }
 
-    fn run_remotes(&mut self, now: Now) -> usize {
+    /// So many batches, at most, from each exchange of another shard.
+    fn run_remotes(&mut self, batches: usize, now: Now) -> usize {
         let mut work = 0;
         for inlet in &mut self.remotes {
-            for _ in 0..BATCHES_PER_TURN {
+            for _ in 0..batches {
                 if inlet.barred
                     || inlet.downstream.is_empty()
                     || !self.exits.admit(&inlet.needs, now)

@@ -26,6 +26,9 @@ pub(crate) struct Graph {
     pub operators: Vec<Vec<Vec<Target>>>,
     /// The ways back, in the order of their exits.
     pub loops: Vec<LoopBack>,
+    /// By source of a partitioned flow: the filters that stand before the
+    /// exchange, in order. What they drop is never copied to another core.
+    pub fronts: Vec<Vec<usize>>,
     sinks: usize,
 }
 
@@ -40,7 +43,56 @@ impl Graph {
             outputs.extend(ports(&op.kind).iter().map(|port| readers(name, Some(port))));
             outputs
         });
-        Self { sources, operators: operators.collect(), sinks: plan.sinks.len(), loops }
+        let operators = operators.collect();
+        let mut graph =
+            Self { sources, operators, sinks: plan.sinks.len(), loops, fronts: Vec::new() };
+        graph.fronts = (0..plan.sources.len()).map(|at| graph.front(plan, at)).collect();
+        graph
+    }
+
+    /// Where a source's rows go when they have passed its front.
+    pub(crate) fn entry(&self, source: usize) -> &[Target] {
+        match self.fronts[source].last() {
+            Some(last) => &self.operators[*last][0],
+            None => &self.sources[source],
+        }
+    }
+
+    /// A filter has no state and leaves the key as it is, so it may run on the
+    /// shard that has the row already; as long as nothing reaches it from
+    /// behind the exchange, and nobody reads past it.
+    fn front(&self, plan: &FlowPlan, source: usize) -> Vec<usize> {
+        let mut front = Vec::new();
+        let mut readers = &self.sources[source];
+        while let (true, [Target::Operator(at)]) = (plan.partition.is_some(), readers.as_slice()) {
+            if !self.may_stand_before(plan, *at) {
+                break;
+            }
+            front.push(*at);
+            readers = &self.operators[*at][0];
+        }
+        front
+    }
+
+    fn may_stand_before(&self, plan: &FlowPlan, at: usize) -> bool {
+        let operator = &plan.operators[at];
+        let only_reader = |readers: &[Target]| readers == [Target::Operator(at)];
+        let is_fed_before = |input: &Input| {
+            let name = input.component.as_str();
+            let source = plan.sources.iter().position(|s| s.name.as_str() == name);
+            let before = plan.operators.iter().position(|o| o.name.as_str() == name);
+            match (source, before) {
+                _ if input.bound.is_some() => false,
+                (Some(source), _) => only_reader(&self.sources[source]),
+                (_, Some(before)) => {
+                    only_reader(&self.operators[before][0]) && self.may_stand_before(plan, before)
+                }
+                (None, None) => false,
+            }
+        };
+        matches!(operator.kind, OperatorKind::Filter { .. })
+            && ports(&operator.kind).is_empty()
+            && operator.inputs.iter().all(is_fed_before)
     }
 
     /// Exits of the chain.
@@ -187,5 +239,58 @@ pub(crate) fn source_on_each_shard(kind: &SourceKind) -> bool {
         // The broker divides what several clients of a group subscribe to.
         SourceKind::Mqtt(mqtt) => mqtt.is_shared(),
         SourceKind::Stdin | SourceKind::Timer(_) | SourceKind::Unix { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringmain_config::load_str;
+
+    /// The names of the filters before the exchange, by source.
+    fn fronts(operators: &str, read: &str) -> Vec<Vec<String>> {
+        let text = format!(
+            "[partition]\nkey = [\"k\"]\n[sources.a]\ntype = \"stdin\"\n\
+             [sources.b]\ntype = \"generator\"\ncount = 1\n{operators}\n\
+             [sinks.out]\ntype = \"stdout\"\ninputs = [{read}]\n"
+        );
+        let plan = load_str("f.toml", &text).unwrap_or_else(|e| panic!("{e}")).flows.remove(0);
+        let name = |at: &usize| plan.operators[*at].name.as_str().to_owned();
+        let graph = Graph::of(&plan);
+        graph.fronts.iter().map(|front| front.iter().map(name).collect()).collect()
+    }
+
+    fn filter(name: &str, inputs: &str) -> String {
+        format!("[operators.{name}]\ntype = \"filter\"\ninputs = [{inputs}]\nwhere = \"n > 1\"\n")
+    }
+
+    #[test]
+    fn filters_that_a_source_alone_feeds_stand_before_the_exchange() {
+        let two = filter("one", "\"a\"") + &filter("two", "\"one\"");
+        assert_eq!(fronts(&two, "\"two\", \"b\""), [vec!["one", "two"], vec![]]);
+    }
+
+    #[test]
+    fn a_filter_that_several_sources_feed_stands_before_the_exchange_of_each() {
+        let both = filter("one", "\"a\"") + &filter("both", "\"one\", \"b\"");
+        assert_eq!(fronts(&both, "\"both\""), [vec!["one", "both"], vec!["both"]]);
+    }
+
+    #[test]
+    fn a_source_that_somebody_reads_past_the_filter_has_no_front() {
+        let one = filter("one", "\"a\"");
+        assert_eq!(fronts(&one, "\"one\", \"a\", \"b\""), [vec![""; 0], vec![]]);
+        // And what has the filter in common with it has none either.
+        let one = filter("one", "\"a\", \"b\"");
+        assert_eq!(fronts(&one, "\"one\", \"a\""), [vec![""; 0], vec![]]);
+    }
+
+    #[test]
+    fn what_changes_messages_or_divides_them_stands_behind_the_exchange() {
+        let map = "[operators.m]\ntype = \"map\"\ninputs = [\"a\"]\nset = { k = \"1\" }\n";
+        let behind = map.to_owned() + &filter("one", "\"m\"");
+        assert_eq!(fronts(&behind, "\"one\", \"b\""), [vec![""; 0], vec![]]);
+        let mixed = map.to_owned() + &filter("one", "\"m\", \"b\"");
+        assert_eq!(fronts(&mixed, "\"one\""), [vec![""; 0], vec![]]);
     }
 }

@@ -83,6 +83,8 @@ pub(crate) struct SourceInlet {
     pub component: usize,
     pub owner: u32,
     pub id: u16,
+    /// The operators before the exchange.
+    pub front: Vec<usize>,
     pub targets: Vec<Target>,
     pub needs: Vec<usize>,
     pub exchange: Option<Exchange>,

@@ -243,6 +243,10 @@ impl Turn for Shard {
 
     fn prepare_park(&mut self) -> bool {
         self.bell.arm();
+        self.has_news()
+    }
+
+    fn has_news(&self) -> bool {
         self.pulse != self.pulse_now()
     }
 

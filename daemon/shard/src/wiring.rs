@@ -358,8 +358,13 @@ impl<'a> Wiring<'a> {
     fn edges(&self) -> Vec<Edge> {
         let plan = &self.plan;
         let mut edges = Vec::new();
+        let behind = |operator: usize| {
+            let fronts = self.graph.fronts.iter().zip(&self.lane_meters);
+            fronts.filter(move |(front, _)| front.last() == Some(&operator))
+        };
         for (at, source) in plan.sources.iter().enumerate() {
-            let lanes = &self.lane_meters[at];
+            let own = self.graph.fronts[at].is_empty();
+            let lanes = if own { self.lane_meters[at].as_slice() } else { &[] };
             self.add_edges(&mut edges, source.name.as_str(), &self.graph.sources[at], lanes);
         }
         for (at, operator) in plan.operators.iter().enumerate() {
@@ -368,7 +373,8 @@ impl<'a> Wiring<'a> {
             for (port, targets) in outputs {
                 let name = operator.name.as_str();
                 let from = port.map_or_else(|| name.to_owned(), |port| format!("{name}.{port}"));
-                self.add_edges(&mut edges, &from, targets, &[]);
+                let lanes: Vec<_> = behind(at).flat_map(|(_, lanes)| lanes.clone()).collect();
+                self.add_edges(&mut edges, &from, targets, &lanes);
             }
         }
         edges

@@ -21,6 +21,7 @@ enum Step {
     Keep(Index, u64),
     Hash(Index, u32),
     Retain(u8),
+    Divide(u8),
     Truncate(u8),
     PushCopy(Index),
     PushAll,
@@ -67,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (row(), any::<u64>()).prop_map(|(row, mask)| Step::Keep(row, mask)),
         1 => (row(), any::<u32>()).prop_map(|(row, hash)| Step::Hash(row, hash)),
         2 => (2u8..5).prop_map(Step::Retain),
+        2 => (1u8..5).prop_map(Step::Divide),
         1 => any::<u8>().prop_map(Step::Truncate),
         4 => row().prop_map(Step::PushCopy),
         2 => Just(Step::PushAll),
@@ -223,6 +225,17 @@ fn apply(step: Step, here: &mut Pair, there: &mut Pair, scratch: &mut Scratch, t
             let (mut at, mut at_model) = (0, 0);
             here.slab.retain(|_| (keep(at), at += 1).0);
             here.rows.retain(|_| (keep(at_model), at_model += 1).0);
+        }
+        Step::Divide(ways) => {
+            let (ways, at) = (usize::from(ways), std::cell::Cell::new(0));
+            let mut places = vec![Vec::new(); ways];
+            here.slab.divide(&mut places, |_| at.replace(at.get() + 1) % ways);
+            let of = |way: usize| (way..here.rows.len()).step_by(ways);
+            for (way, places) in places.iter().enumerate() {
+                assert!(places.iter().map(|place| *place as usize).eq(of(way)));
+            }
+            here.rows = of(0).map(|place| here.rows[place].clone()).collect();
+            here.slab.select(&places[0]);
         }
         Step::Truncate(rows) => {
             here.slab.truncate(usize::from(rows));

@@ -179,6 +179,24 @@ fn a_panic_while_rows_are_chosen_leaves_no_row_twice() {
 }
 
 #[test]
+fn rows_are_divided_in_order_and_selected_by_place() {
+    let mut slab = slab();
+    (0..10).for_each(|n| row(&mut slab, 1, |row| row.set_int(0, n)).unwrap());
+    let mut places = [vec![7, 7], vec![], vec![]];
+    slab.divide(&mut places, |row| row.number(0).unwrap() as usize % 3);
+    assert_eq!(places, [vec![0, 3, 6, 9], vec![1, 4, 7], vec![2, 5, 8]]);
+    slab.select(&places[1]);
+    let left: Vec<_> = slab.rows().map(|row| row.number(0).unwrap()).collect();
+    assert_eq!(left, [1.0, 4.0, 7.0]);
+    for wrong in [&[0, 3][..], &[1, 1], &[2, 1]] {
+        assert!(panics(|| slab.select(wrong)), "{wrong:?}");
+    }
+    assert_eq!(slab.len(), 3);
+    slab.select(&[]);
+    assert!(slab.is_empty());
+}
+
+#[test]
 fn an_interned_text_is_good_for_its_slab_until_it_is_cleared() {
     let (mut a, mut b) = (slab(), slab());
     for slab in [&mut a, &mut b] {

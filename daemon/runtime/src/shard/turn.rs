@@ -29,6 +29,12 @@ pub trait Turn {
     /// after all; the thread does not sleep then.
     fn prepare_park(&mut self) -> bool;
 
+    /// Whether another shard has left something since the last turn began.
+    /// Asked many times in a row: must be cheap.
+    fn has_news(&self) -> bool {
+        false
+    }
+
     /// The thread is awake again: disarms the doorbells. Follows every
     /// `prepare_park`.
     fn unpark(&mut self);
