@@ -321,7 +321,8 @@ impl<'a> Watch<'a> {
                 control.set_phase(Phase::Abort);
                 self.running.wake();
             }
-            if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+            let late = self.deadline.is_some_and(|deadline| Instant::now() > deadline);
+            if late && !self.running.is_ended() {
                 tracing::warn!("drain: the deadline has passed; what is left is not acknowledged");
                 return Ok(false);
             }

@@ -78,6 +78,10 @@ pub(crate) struct ApiArgs {
         global = true
     )]
     pub(crate) token: Option<String>,
+    /// Certificates of the authority that the daemon's is signed by (PEM); else
+    /// those that every browser knows
+    #[arg(long, value_name = "FILE", env = "RINGMAIN_CA", global = true)]
+    pub(crate) ca: Option<PathBuf>,
     /// Print what the daemon answers as JSON
     #[arg(long, global = true)]
     pub(crate) json: bool,

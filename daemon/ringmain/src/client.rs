@@ -1,10 +1,12 @@
 //! A running daemon's API, as the commands see it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use ureq::Agent;
 use ureq::http::Response;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::args::ApiArgs;
 
@@ -24,14 +26,19 @@ pub(crate) struct Client {
 type Answered = Result<Response<ureq::Body>, ureq::Error>;
 
 impl Client {
-    pub(crate) fn new(args: &ApiArgs) -> Self {
+    pub(crate) fn new(args: &ApiArgs) -> Result<Self, String> {
+        let tls = match &args.ca {
+            Some(path) => TlsConfig::builder().root_certs(authority(path)?).build(),
+            None => TlsConfig::default(),
+        };
         let config = Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .timeout_connect(Some(CONNECT_WITHIN))
             .timeout_global(Some(ANSWER_WITHIN))
             .build();
         let base = args.api.trim_end_matches('/').to_owned();
-        Self { agent: config.into(), base, token: args.token.clone() }
+        Ok(Self { agent: config.into(), base, token: args.token.clone() })
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, String> {
@@ -84,6 +91,23 @@ impl Client {
         }
         Err(problem(status.as_u16(), &text))
     }
+}
+
+/// The certificates of a file.
+fn authority(path: &Path) -> Result<RootCerts, String> {
+    let bad = |why: String| format!("--ca {}: {why}", path.display());
+    let pem = std::fs::read(path).map_err(|error| bad(error.to_string()))?;
+    let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>();
+    let items = items.map_err(|error| bad(error.to_string()))?;
+    let certificates = items.into_iter().filter_map(|item| match item {
+        PemItem::Certificate(certificate) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    if certificates.is_empty() {
+        return Err(bad("there is no certificate in it".to_owned()));
+    }
+    Ok(certificates.into_iter().into())
 }
 
 /// A problem document in words.

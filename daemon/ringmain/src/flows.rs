@@ -8,7 +8,7 @@ use crate::table::Table;
 
 /// Obeys; what is to be printed.
 pub(crate) fn run(args: &FlowsArgs) -> Result<String, String> {
-    let client = Client::new(&args.api);
+    let client = Client::new(&args.api)?;
     let answer = ask(&client, &args.command)?;
     if args.api.json {
         let text = serde_json::to_string_pretty(&answer).map_err(|error| error.to_string())?;

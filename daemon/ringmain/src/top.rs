@@ -44,7 +44,7 @@ struct Screen {
 
 /// Runs until `q`.
 pub(crate) fn run(args: &TopArgs) -> Result<(), String> {
-    let client = Client::new(&args.api);
+    let client = Client::new(&args.api)?;
     if args.api.json {
         let flows = client.get("/api/v1/flows")?;
         let text = serde_json::to_string_pretty(&flows).map_err(|error| error.to_string())?;

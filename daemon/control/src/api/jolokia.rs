@@ -42,7 +42,12 @@ pub(super) async fn path(
 }
 
 /// POST of a request, or of a list of them.
-pub(super) async fn post(State(api): State<Shared>, who: Who, body: Bytes) -> Response {
+pub(super) async fn post(
+    State(api): State<Shared>,
+    who: Who,
+    Query(query): Query<Params>,
+    body: Bytes,
+) -> Response {
     let parsed: Result<Value, _> = serde_json::from_slice(&body);
     let answered = match parsed {
         Err(error) => refused(Refusal::illegal(&format!("the body is not JSON: {error}"))),
@@ -52,11 +57,11 @@ pub(super) async fn post(State(api): State<Shared>, who: Who, body: Bytes) -> Re
         Ok(Value::Array(list)) => {
             let mut answers = Vec::with_capacity(list.len());
             for json in &list {
-                answers.push(one(&api, &who, Request::of_json(json)).await);
+                answers.push(one(&api, &who, Request::of_json(json, &query)).await);
             }
             Value::Array(answers)
         }
-        Ok(json) => one(&api, &who, Request::of_json(&json)).await,
+        Ok(json) => one(&api, &who, Request::of_json(&json, &query)).await,
     };
     Json(answered).into_response()
 }

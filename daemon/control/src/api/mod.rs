@@ -137,5 +137,6 @@ fn jolokia() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .route("/jolokia", root())
         .route("/jolokia/", root())
-        .route("/jolokia/{*path}", axum::routing::get(jolokia::path))
+        // Telegraf posts its requests below the endpoint.
+        .route("/jolokia/{*path}", axum::routing::get(jolokia::path).post(jolokia::post))
 }

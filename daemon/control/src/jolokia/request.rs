@@ -87,8 +87,8 @@ impl Request {
         Ok(Self { ask, echo, config: Config::of(|name| query.get(name).cloned()) })
     }
 
-    /// From one object of a POST.
-    pub(crate) fn of_json(json: &Value) -> Result<Self, Refusal> {
+    /// From one object of a POST. Parameters of the URL hold for each.
+    pub(crate) fn of_json(json: &Value, query: &HashMap<String, String>) -> Result<Self, Refusal> {
         let Value::Object(map) = json else {
             return Err(Refusal::illegal("a request is a JSON object, or a list of them"));
         };
@@ -113,8 +113,9 @@ impl Request {
         };
         let config = map.get("config").and_then(Value::as_object);
         let given = |name: &str| {
-            let value = config?.get(name)?;
-            Some(value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            let own = config.and_then(|config| config.get(name));
+            let own = own.map(|own| own.as_str().map_or_else(|| own.to_string(), str::to_owned));
+            own.or_else(|| query.get(name).cloned())
         };
         let echo = echo(&ask);
         Ok(Self { ask, echo, config: Config::of(given) })
@@ -227,7 +228,7 @@ mod tests {
             "type": "READ", "mbean": "java.lang:type=Memory",
             "attribute": "HeapMemoryUsage", "path": "used",
         });
-        let (a, b) = (Request::of_path(path, &query), Request::of_json(&json));
+        let (a, b) = (Request::of_path(path, &query), Request::of_json(&json, &query));
         assert_eq!(a.as_ref().ok(), b.as_ref().ok());
         let echo = a.map(|request| request.echo).unwrap_or_default();
         assert_eq!(
