@@ -17,12 +17,16 @@ use ringmain_slab::Budget;
 /// More turns than any of these flows needs.
 const TURNS_MAX: usize = 200_000;
 
+/// What slabs may grow by.
+pub const BUDGET_BYTES: u64 = 1 << 20;
+
 pub struct World {
     pub shards: Vec<Shard>,
     pub ios: Vec<MemoryIo>,
     pub control: Arc<FlowControl>,
     pub metrics: FlowMetrics,
     pub ended: Vec<bool>,
+    pub budget: Budget,
 }
 
 impl World {
@@ -34,7 +38,7 @@ impl World {
         let plan = load_str("flow.toml", flow).unwrap_or_else(|e| panic!("{e}"));
         let plan = Arc::new(plan.flows[0].clone());
         let bells: Vec<_> = (0..shards).map(|_| Doorbell::silent()).collect();
-        let budget = Budget::new(1 << 20);
+        let budget = Budget::new(BUDGET_BYTES);
         let options = WireOptions {
             bells: &bells,
             home: 0,
@@ -57,7 +61,7 @@ impl World {
             parts.into_iter().map(|parts| Shard::new(parts, Doorbell::silent())).collect();
         let ios = (0..shards.len()).map(|seed| MemoryIo::new(seed as u64)).collect();
         let ended = vec![false; shards.len()];
-        Self { shards, ios, control: wired.control, metrics: wired.metrics, ended }
+        Self { shards, ios, control: wired.control, metrics: wired.metrics, ended, budget }
     }
 
     /// Opens everything and lets messages move.
