@@ -44,7 +44,7 @@ const OWNERS: [(&str, &[&str]); 8] = [
     ("io-uring", &["ringmain-runtime"]),
     ("core_affinity", &["ringmain-runtime", "ringmain-bench"]),
     ("mlua", &["ringmain-lua"]),
-    ("rumqttc", &["ringmain-connectors"]),
+    ("rumqttc", &["ringmain-connectors", "ringmain-bench"]),
     ("toml", &["ringmain-config"]),
     ("clap", &["ringmain", "ringmain-bench"]),
     ("tokio", &["ringmain-hosted", "ringmain-control", "ringmain-cluster", "ringmain"]),

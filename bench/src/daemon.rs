@@ -18,23 +18,39 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use wait4::Wait4;
 
-use crate::measure::{Env, Wrong, verify};
+use crate::measure::{Env, Wrong, monotonic_ns, verify};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(5);
 /// How long the daemon may take to listen, or to read what it was sent.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Under `cargo run` the daemon is built first, so that no old one is measured.
+pub(crate) fn built_or_beside() -> Option<PathBuf> {
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        let me = std::env::current_exe().ok()?;
+        let folder = me.parent()?.file_name()?.to_str()?;
+        let profile = if folder == "debug" { "dev" } else { folder };
+        let mut command = Command::new(cargo);
+        command.args(["build", "--quiet", "-p", "ringmain", "--profile", profile]);
+        command.current_dir(env!("CARGO_MANIFEST_DIR"));
+        // What cargo says on failure is all that there is to say.
+        let _ = command.status();
+    }
+    beside_this_program()
+}
+
 /// `ringmain` in the folder of this program, or in the one above (tests run
 /// from `deps`).
-pub(crate) fn beside_this_program() -> Option<PathBuf> {
+fn beside_this_program() -> Option<PathBuf> {
     let me = std::env::current_exe().ok()?;
     let folders = me.ancestors().skip(1).take(2);
     folders.map(|folder| folder.join("ringmain")).find(|path| path.is_file())
 }
 
-/// What `--summary-json` says.
+/// What `--summary-json` says of a flow.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Summary {
+    flow: String,
     pub(crate) seconds: f64,
     components: HashMap<String, Totals>,
 }
@@ -48,6 +64,18 @@ pub(crate) struct Totals {
     pub(crate) rows_out: u64,
     pub(crate) dropped: u64,
     pub(crate) dead: u64,
+    #[serde(default)]
+    pub(crate) spilled: u64,
+    #[serde(default)]
+    pub(crate) resent: u64,
+}
+
+/// One flow's summary, or those of several.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Summaries {
+    One(Summary),
+    Several(Vec<Summary>),
 }
 
 impl Summary {
@@ -61,11 +89,32 @@ impl Summary {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) summary: Summary,
+    /// Those of further flows.
+    others: Vec<Summary>,
     /// From before the process was made until it was gone.
     pub(crate) wall_s: f64,
     pub(crate) cpu_s: f64,
     /// Most memory that it had at once.
     pub(crate) rss_mib: f64,
+}
+
+impl Ended {
+    /// The summary of a flow, of several.
+    pub(crate) fn flow(&self, name: &str) -> Result<&Summary, Wrong> {
+        let mut all = std::iter::once(&self.summary).chain(&self.others);
+        let missing = || Wrong::Failed(format!("there is no summary of '{name}'"));
+        all.find(|summary| summary.flow == name).ok_or_else(missing)
+    }
+}
+
+/// What to start.
+pub(crate) struct Setup<'a> {
+    /// Of its files.
+    pub(crate) name: &'a str,
+    pub(crate) flows: &'a [String],
+    pub(crate) cores: &'a str,
+    /// More lines of the daemon's own file, before `[shards]`.
+    pub(crate) config: &'a str,
 }
 
 /// A daemon that runs.
@@ -79,26 +128,42 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a flow on some cores.
     pub(crate) fn start(env: &Env, name: &str, flow: &str, cores: &str) -> Result<Self, Wrong> {
+        Self::start_with(env, &Setup { name, flows: &[flow.to_owned()], cores, config: "" })
+    }
+
+    /// Starts flows with more of the daemon's own settings.
+    pub(crate) fn start_with(env: &Env, setup: &Setup<'_>) -> Result<Self, Wrong> {
         let ringmain = env.ringmain()?;
+        let Setup { name, flows, cores, config: more } = *setup;
         let file = |end: &str| env.dir().join(format!("{name}{end}"));
-        let (config, plan) = (file(".daemon.toml"), file(".toml"));
-        let (log, summary) = (file(".log"), file(".json"));
-        fs::write(&config, format!("[shards]\ncores = \"{cores}\"\n")).map_err(Wrong::fail)?;
-        fs::write(&plan, flow).map_err(Wrong::fail)?;
+        let (config, log, summary) = (file(".daemon.toml"), file(".log"), file(".json"));
+        let text = format!("{more}\n[shards]\ncores = \"{cores}\"\n");
+        fs::write(&config, text).map_err(Wrong::fail)?;
         let _ = fs::remove_file(&summary);
+        let mut command = Command::new(ringmain);
+        command.arg("run").arg("-c").arg(&config);
+        for (at, flow) in flows.iter().enumerate() {
+            let plan = file(&format!("{at}.toml"));
+            fs::write(&plan, flow).map_err(Wrong::fail)?;
+            command.arg(&plan);
+        }
+        command.arg("--summary-json").arg(&summary).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(File::create(&log).map_err(Wrong::fail)?);
         let start = Instant::now();
-        let child = Command::new(ringmain)
-            .arg("run")
-            .arg("-c")
-            .args([&config, &plan])
-            .arg("--summary-json")
-            .arg(&summary)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).map_err(Wrong::fail)?)
-            .spawn()
-            .map_err(|error| Wrong::Failed(format!("{}: {error}", ringmain.display())))?;
+        let child = command.spawn();
+        let child =
+            child.map_err(|error| Wrong::Failed(format!("{}: {error}", ringmain.display())))?;
         Ok(Self { child, start, log, summary })
+    }
+
+    /// What it has said.
+    pub(crate) fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Asks it to look at its files again.
+    pub(crate) fn reload(&self) -> Result<(), Wrong> {
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGHUP).map_err(Wrong::fail)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -129,24 +194,30 @@ impl Daemon {
             (waited, wall_s)
         });
         let waited = waited.map_err(Wrong::fail)?;
-        let summary = self.summary(waited.status)?;
+        let mut others = self.summaries(waited.status)?;
+        if others.is_empty() {
+            return Err(Wrong::fail("the daemon has written no summary"));
+        }
+        let summary = others.remove(0);
         let cpu = waited.rusage.utime + waited.rusage.stime;
         let rss_mib = peak_kib.into_inner() as f64 / 1024.0;
-        Ok(Ended { summary, wall_s, cpu_s: cpu.as_secs_f64(), rss_mib })
+        Ok(Ended { summary, others, wall_s, cpu_s: cpu.as_secs_f64(), rss_mib })
     }
 
-    fn summary(&self, status: ExitStatus) -> Result<Summary, Wrong> {
+    fn summaries(&self, status: ExitStatus) -> Result<Vec<Summary>, Wrong> {
         if !status.success() {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            return Err(Wrong::Failed(format!("the daemon ended with {status}: {log}")));
+            return Err(Wrong::Failed(format!("the daemon ended with {status}: {}", self.said())));
         }
         let text = fs::read_to_string(&self.summary).map_err(Wrong::fail)?;
-        let summary: Summary = serde_json::from_str(&text).map_err(Wrong::fail)?;
-        for (name, totals) in &summary.components {
-            let Totals { rows_in, rows_out, dropped, dead } = *totals;
+        let all = match serde_json::from_str(&text).map_err(Wrong::fail)? {
+            Summaries::One(summary) => vec![summary],
+            Summaries::Several(all) => all,
+        };
+        for (name, totals) in all.iter().flat_map(|summary| &summary.components) {
+            let Totals { rows_in, rows_out, dropped, dead, .. } = *totals;
             verify(&format!("{name}: in against the rest"), rows_in, rows_out + dropped + dead)?;
         }
-        Ok(summary)
+        Ok(all)
     }
 }
 
@@ -214,7 +285,7 @@ fn udp_queue(port: u16) -> Option<u64> {
     u64::from_str_radix(queues.split(':').nth(1)?, 16).ok()
 }
 
-fn poll<T>(wrong: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, Wrong> {
+pub(crate) fn poll<T>(wrong: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, Wrong> {
     let until = Instant::now() + DEADLINE;
     loop {
         if let Some(found) = look() {
@@ -230,4 +301,12 @@ fn poll<T>(wrong: &str, mut look: impl FnMut() -> Option<T>) -> Result<T, Wrong>
 /// A path inside TOML.
 pub(crate) fn quoted(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
+}
+
+/// When a file was last written, on the monotonic clock: it may have been while
+/// nobody looked.
+pub(crate) fn written_ns(path: &Path) -> u64 {
+    let modified = fs::metadata(path).and_then(|meta| meta.modified());
+    let age = modified.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+    monotonic_ns() - age.as_nanos() as u64
 }

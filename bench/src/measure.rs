@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use nix::time::{ClockId, clock_gettime};
 
-use crate::args::RunArgs;
+use crate::args::HowArgs;
 use crate::daemon;
 
 /// How much of a variant is measured in a round.
@@ -48,12 +48,11 @@ pub(crate) struct Env {
 }
 
 impl Env {
-    pub(crate) fn new(args: &RunArgs) -> std::io::Result<Self> {
-        let amount = args.count.map_or(Amount::Seconds(args.seconds), Amount::Messages);
+    pub(crate) fn new(args: &HowArgs) -> std::io::Result<Self> {
         Ok(Self {
-            amount,
+            amount: args.amount(),
             cores: core_affinity::get_core_ids().unwrap_or_default(),
-            ringmain: args.ringmain.clone().or_else(daemon::beside_this_program),
+            ringmain: args.ringmain.clone().or_else(daemon::built_or_beside),
             dir: tempfile::Builder::new().prefix("ringmain-bench-").tempdir()?,
         })
     }
@@ -154,6 +153,12 @@ pub(crate) fn laps(
             return Ok(timed);
         }
     }
+}
+
+/// The clock that all processes share.
+pub(crate) fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
+    Duration::from(now).as_nanos() as u64
 }
 
 /// CPU time of the calling thread.

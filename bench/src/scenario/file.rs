@@ -14,7 +14,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use super::Round;
+use super::{Round, whole};
 use crate::daemon::{Daemon, Ended, quoted};
 use crate::measure::{Env, Wrong, verify};
 use crate::report::Figure;
@@ -26,6 +26,8 @@ const TARGET_RSS_MIB: f64 = 100.0;
 /// of machine, measured apart.
 const FLUENT_BIT_M_PER_S: f64 = 0.40;
 const TARGET_TIMES: f64 = 10.0;
+/// A script against native operators that do the same.
+const TARGET_LUA: f64 = 0.8;
 const GUESS_PER_S: f64 = 4e6;
 
 /// The operators, in the forms that the daemon may run them in.
@@ -63,7 +65,7 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
     let expected = write(&input, count).map_err(Wrong::fail)?;
     Ok(Box::new(move |env| {
         let output = env.dir().join("file.out.ndjson");
-        let mut figures = Vec::new();
+        let (mut figures, mut rates) = (Vec::new(), Vec::new());
         for (name, operators) in FORMS {
             // Only one large copy; and to truncate a file, and so to write it back
             // when it is closed, is not what is measured.
@@ -74,7 +76,13 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
             let written = tally(&output)?;
             verify("lines written", written, expected.marked)?;
             figures.extend(of(name, count, &ended, written));
+            rates.push((1.0 / ended.wall_s, 1.0 / ended.cpu_s));
         }
+        let ratio = |of: fn(&(f64, f64)) -> f64| of(&rates[1]) / of(&rates[0]);
+        figures.extend([
+            Figure::new("Lua script / expressions", ratio(|r| r.0), "x").at_least(TARGET_LUA),
+            Figure::new("  the same by CPU time", ratio(|r| r.1), "x").at_least(TARGET_LUA),
+        ]);
         let _ = fs::remove_file(&output);
         Ok(figures)
     }))
@@ -82,15 +90,13 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
 
 fn of(name: &str, count: u64, ended: &Ended, written: Tally) -> Vec<Figure> {
     let rate = count as f64 / ended.wall_s / 1e6;
-    let per_cpu_s = count as f64 / ended.cpu_s / 1e6;
     let of = |what: &str| format!("{name}: {what}");
     vec![
         Figure::rate(of("whole process"), rate)
             .at_least(TARGET_M_PER_S)
             .proof(count, written.ordered),
         Figure::rate(of("flow, by its own clock"), count as f64 / ended.summary.seconds / 1e6),
-        Figure::rate(of("per second of CPU time"), per_cpu_s).at_least(TARGET_M_PER_S),
-        Figure::new(of("CPU time"), 1e9 * ended.cpu_s / count as f64, "ns/msg"),
+        whole::per_cpu_s(of("per second of CPU time"), count, ended).at_least(TARGET_M_PER_S),
         Figure::new(of("times Fluent Bit's 0.40"), rate / FLUENT_BIT_M_PER_S, "x")
             .at_least(TARGET_TIMES),
         Figure::new(of("most memory"), ended.rss_mib, "MiB").at_most(TARGET_RSS_MIB),
@@ -115,7 +121,7 @@ mode = \"truncate\"
 }
 
 /// Writes lines of sensors to a file.
-pub(super) fn write(path: &Path, count: u64) -> std::io::Result<Expected> {
+pub(crate) fn write(path: &Path, count: u64) -> std::io::Result<Expected> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     let expected = sensors::write(count, &mut file)?;
     file.flush()?;

@@ -1,14 +1,21 @@
-//! Figures of all rounds, as a table or as JSON.
+//! Figures of all rounds: as a table, as JSON, as a page with plots.
+//!
+//! Owns: what a figure is, and the lines of several rounds. `text` prints
+//! them, `markdown` writes them as a page, `plot` draws them.
 
-use std::fmt;
+mod markdown;
+mod plot;
+mod text;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::machine::Machine;
 use crate::measure::Wrong;
-use crate::scenario::Scenario;
+use crate::scenario::{Clock, Scenario};
 use crate::stats::Spread;
+
+const RATE_UNIT: &str = "M msg/s";
 
 /// What a figure is held against.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -24,6 +31,23 @@ impl Target {
     }
 }
 
+/// What a curve shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CurveKind {
+    /// (part of all messages, microseconds)
+    Latency,
+    /// (seconds, MiB)
+    Memory,
+}
+
+/// A figure's course.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Curve {
+    pub(crate) kind: CurveKind,
+    pub(crate) points: Vec<(f64, f64)>,
+}
+
 /// One number of one round.
 #[derive(Clone, Debug)]
 pub(crate) struct Figure {
@@ -35,16 +59,34 @@ pub(crate) struct Figure {
     prototype: Option<f64>,
     /// Messages that were measured, and the hash of what came out.
     proof: Option<(u64, u64)>,
+    curve: Option<Curve>,
+    /// Whether the rate is of wall time in a scenario by CPU time, or the
+    /// other way round.
+    is_other_clock: bool,
+    /// Bytes of a message, where they are not the scenario's.
+    bytes: Option<usize>,
+    note: Option<String>,
 }
 
 impl Figure {
     pub(crate) fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), unit, value, target: None, prototype: None, proof: None }
+        Self {
+            name: name.into(),
+            unit,
+            value,
+            target: None,
+            prototype: None,
+            proof: None,
+            curve: None,
+            is_other_clock: false,
+            bytes: None,
+            note: None,
+        }
     }
 
     /// A rate in million messages per second.
     pub(crate) fn rate(name: impl Into<String>, value: f64) -> Self {
-        Self::new(name, value, "M msg/s")
+        Self::new(name, value, RATE_UNIT)
     }
 
     pub(crate) fn at_least(mut self, bound: f64) -> Self {
@@ -66,6 +108,22 @@ impl Figure {
         self.proof = Some((messages, hash));
         self
     }
+
+    pub(crate) fn curve(mut self, kind: CurveKind, points: Vec<(f64, f64)>) -> Self {
+        self.curve = Some(Curve { kind, points });
+        self
+    }
+
+    /// The rate is divided by the clock that the scenario does not go by.
+    pub(crate) fn other_clock(mut self) -> Self {
+        self.is_other_clock = true;
+        self
+    }
+
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -80,11 +138,19 @@ struct Line {
     prototype: Option<f64>,
     #[serde(skip)]
     proof: Option<(u64, u64)>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    curve: Option<Curve>,
+    /// Of the rate, from the size of a message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_bytes: Option<usize>,
+    #[serde(skip)]
+    is_cpu_rate: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 struct Section {
-    name: &'static str,
-    what: &'static str,
+    scenario: &'static Scenario,
     lines: Vec<Line>,
     wrong: Option<Wrong>,
 }
@@ -97,14 +163,13 @@ pub(crate) struct Report {
 
 impl Report {
     /// Begins a scenario; its number.
-    pub(crate) fn add(&mut self, scenario: &Scenario) -> usize {
-        let Scenario { name, what, .. } = *scenario;
-        self.sections.push(Section { name, what, lines: Vec::new(), wrong: None });
+    pub(crate) fn add(&mut self, scenario: &'static Scenario) -> usize {
+        self.sections.push(Section { scenario, lines: Vec::new(), wrong: None });
         self.sections.len() - 1
     }
 
     pub(crate) fn name(&self, section: usize) -> &'static str {
-        self.sections[section].name
+        self.sections[section].scenario.name
     }
 
     pub(crate) fn goes_on(&self, section: usize) -> bool {
@@ -117,18 +182,16 @@ impl Report {
 
     /// Takes the figures of one round.
     pub(crate) fn take(&mut self, section: usize, figures: Vec<Figure>) {
-        let lines = &mut self.sections[section].lines;
+        let Section { scenario, lines, .. } = &mut self.sections[section];
         for figure in figures {
-            let Figure { name, unit, value, target, prototype, proof } = figure;
-            match lines.iter_mut().find(|line| line.name == name) {
+            match lines.iter_mut().find(|line| line.name == figure.name) {
                 Some(line) => {
-                    line.values.push(value);
-                    line.proof = proof;
+                    line.values.push(figure.value);
+                    line.proof = figure.proof;
+                    line.note = figure.note;
+                    line.curve = figure.curve.or(line.curve.take());
                 }
-                None => {
-                    let values = vec![value];
-                    lines.push(Line { name, unit, values, target, prototype, proof });
-                }
+                None => lines.push(Line::new(scenario, figure)),
             }
         }
     }
@@ -140,7 +203,12 @@ impl Report {
 
     pub(crate) fn json(&self, machine: &Machine, repeat: usize) -> String {
         let scenarios: Vec<Value> = self.sections.iter().map(Section::json).collect();
-        let all = json!({ "machine": machine, "repeat": repeat, "scenarios": scenarios });
+        let all = json!({
+            "machine": machine,
+            "repeat": repeat,
+            "harness_rss_mib": harness_rss_mib(),
+            "scenarios": scenarios,
+        });
         serde_json::to_string_pretty(&all).expect("numbers and names serialise")
     }
 }
@@ -153,12 +221,42 @@ impl Section {
             Some(Wrong::Failed(why)) => ("failed", Some(why)),
         };
         let figures: Vec<Value> = self.lines.iter().map(Line::json).collect();
-        json!({ "name": self.name, "what": self.what, "status": status, "why": why,
-                "figures": figures })
+        let Scenario { name, what, cores, bytes, clock, .. } = self.scenario;
+        json!({ "name": name, "what": what, "cores": cores, "message_bytes": bytes,
+                "clock": clock, "status": status, "why": why, "figures": figures })
     }
 }
 
 impl Line {
+    fn new(scenario: &Scenario, figure: Figure) -> Self {
+        let Figure { name, unit, value, target, prototype, proof, curve, note, .. } = figure;
+        let is_rate = unit == RATE_UNIT;
+        let is_cpu = (scenario.clock == Clock::Cpu) != figure.is_other_clock;
+        let bytes = figure.bytes.or(Some(scenario.bytes).filter(|bytes| *bytes > 0));
+        Self {
+            name,
+            unit,
+            values: vec![value],
+            target,
+            prototype,
+            proof,
+            curve,
+            message_bytes: bytes.filter(|_| is_rate),
+            is_cpu_rate: is_rate && is_cpu,
+            note,
+        }
+    }
+
+    /// GB/s of the median, for rates of messages whose size is known.
+    fn gb_per_s(&self) -> Option<f64> {
+        self.message_bytes.map(|bytes| self.spread().median * bytes as f64 / 1e3)
+    }
+
+    /// CPU time of a message, where the rate is by CPU time.
+    fn cpu_ns(&self) -> Option<f64> {
+        self.is_cpu_rate.then(|| 1e3 / self.spread().median)
+    }
+
     fn spread(&self) -> Spread {
         Spread::of(&self.values)
     }
@@ -169,6 +267,12 @@ impl Line {
         let more = serde_json::to_value(self).expect("numbers and names serialise");
         let object = value.as_object_mut().expect("made as an object");
         object.extend(more.as_object().expect("a struct is an object").clone());
+        for (name, value) in [("gb_per_s", self.gb_per_s()), ("cpu_ns_per_message", self.cpu_ns())]
+        {
+            if let Some(value) = value {
+                object.insert(name.into(), value.into());
+            }
+        }
         if let Some(target) = self.target {
             object.insert("met".into(), target.is_met(median).into());
         }
@@ -177,6 +281,10 @@ impl Line {
             object.insert("hash".into(), format!("{hash:016x}").into());
         }
         value
+    }
+
+    fn is_met(&self) -> bool {
+        self.target.is_none_or(|target| target.is_met(self.spread().median))
     }
 
     fn verdict(&self) -> String {
@@ -192,37 +300,9 @@ impl Line {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for section in &self.sections {
-            writeln!(f, "\n{}: {}", section.name, section.what)?;
-            if !section.lines.is_empty() {
-                writeln!(
-                    f,
-                    "  {:<44}{:>9}{:>9}{:>9}  {:<11} {:<22} verified",
-                    "", "median", "min", "max", "", "target"
-                )?;
-            }
-            for line in &section.lines {
-                let Spread { median, min, max } = line.spread();
-                let [median, min, max] = [median, min, max].map(number);
-                let proof = line.proof.map_or(String::new(), |(messages, hash)| {
-                    format!("{messages} {:08x}", hash >> 32)
-                });
-                let (name, unit, verdict) = (&line.name, line.unit, line.verdict());
-                writeln!(
-                    f,
-                    "  {name:<44}{median:>9}{min:>9}{max:>9}  {unit:<11} {verdict:<22} {proof}"
-                )?;
-            }
-            match &section.wrong {
-                Some(Wrong::Skipped(why)) => writeln!(f, "  skipped: {why}")?,
-                Some(Wrong::Failed(why)) => writeln!(f, "  WRONG: {why}")?,
-                None => {}
-            }
-        }
-        Ok(())
-    }
+/// The most memory that this process has had: it holds the inputs.
+fn harness_rss_mib() -> f64 {
+    crate::daemon::status_kib(std::process::id(), "VmHWM:").unwrap_or(0) as f64 / 1024.0
 }
 
 /// Three digits that matter.

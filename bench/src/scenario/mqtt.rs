@@ -1,0 +1,202 @@
+//! The whole daemon and a mosquitto of its own, beside a client on rumqttc's
+//! event loop that does the same through the same broker: publications of 100 B
+//! out, and in, with QoS 0 and 1.
+//!
+//! Measured: out, from the start of the process until its end (with QoS 1 that
+//! is the last acknowledgement); in, from the first publication that the load
+//! generator sends until the last has arrived (the daemon's is in a file then). CPU time is that of the client
+//! alone, start included. The broker is the limit of most rates. Verified: out,
+//! that the broker has received every publication (QoS 1: acknowledged); in,
+//! that every one arrived.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use super::Round;
+use crate::daemon::{Daemon, free_tcp_port, poll, quoted, written_ns};
+use crate::load::child;
+use crate::measure::{Env, Wrong, mix, verify};
+use crate::report::Figure;
+use crate::rival::{Direction, Rival};
+
+pub(super) const TOPIC: &str = "bench/t";
+const MESSAGE_BYTES: u64 = 100;
+const GUESS_PER_S: f64 = 5e4;
+
+pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
+    env.ringmain()?;
+    program()?;
+    let count = env.amount.messages(GUESS_PER_S);
+    Ok(Box::new(move |env| {
+        let broker = Broker::start(env)?;
+        let mut figures = Vec::new();
+        for qos in [0, 1] {
+            let ours = publish(env, &broker, count, qos)?;
+            let theirs = Rival::start(Direction::Out, broker.port, count, qos)?.end()?;
+            figures.extend(pair(&format!("out, QoS {qos}"), count, ours, theirs));
+        }
+        for qos in [0, 1] {
+            let ours = subscribe(env, &broker, count, qos)?;
+            let theirs = subscribe_rival(env, &broker, count, qos)?;
+            figures.extend(pair(&format!("in, QoS {qos}"), count, ours, theirs));
+        }
+        Ok(figures)
+    }))
+}
+
+/// Seconds, and seconds of CPU time.
+type Times = (f64, f64);
+
+fn pair(name: &str, count: u64, ours: Times, theirs: Times) -> Vec<Figure> {
+    let rate = |times: Times| count as f64 / times.0 / 1e6;
+    let us = |times: Times| 1e6 * times.1 / count as f64;
+    let of = |what: &str| format!("{name}: {what}");
+    vec![
+        Figure::rate(of("messages"), rate(ours)).proof(count, mix(count, 100)),
+        Figure::rate(of("rumqttc"), rate(theirs)).proof(count, mix(count, 100)),
+        Figure::new(format!("  {name}: rate, times rumqttc's"), rate(ours) / rate(theirs), "x"),
+        Figure::new(of("CPU time"), us(ours), "us/msg"),
+        Figure::new(of("CPU time, rumqttc"), us(theirs), "us/msg"),
+    ]
+}
+
+fn publish(env: &Env, broker: &Broker, count: u64, qos: u8) -> Result<Times, Wrong> {
+    let (port, text) = (broker.port, "x".repeat(100));
+    let flow = format!(
+        "name = \"mqtt-out\"
+[sources.in]
+type = \"generator\"
+count = {count}
+[sources.in.fields]
+message = {{ type = \"const\", value = \"{text}\" }}
+[sinks.out]
+type = \"mqtt\"
+inputs = [\"in\"]
+url = \"mqtt://127.0.0.1:{port}\"
+version = \"3.1.1\"
+clean_start = true
+topic = \"{TOPIC}\"
+encode = \"text\"
+qos = {qos}
+"
+    );
+    let ended = Daemon::start(env, "mqtt-out", &flow, "0")?.end()?;
+    verify("publications accepted", ended.summary.of("out")?.rows_out, count)?;
+    Ok((ended.wall_s, ended.cpu_s))
+}
+
+fn subscribe(env: &Env, broker: &Broker, count: u64, qos: u8) -> Result<Times, Wrong> {
+    let (port, output) = (broker.port, env.dir().join("mqtt.out"));
+    let _ = fs::remove_file(&output);
+    let flow = format!(
+        "name = \"mqtt-in\"
+[sources.in]
+type = \"mqtt\"
+url = \"mqtt://127.0.0.1:{port}\"
+version = \"3.1.1\"
+clean_start = true
+topics = [\"{TOPIC}\"]
+qos = {qos}
+decode = \"text\"
+[sinks.out]
+type = \"file\"
+inputs = [\"in\"]
+path = {}
+encode = \"text\"
+",
+        quoted(&output)
+    );
+    let before = broker.subscriptions();
+    let daemon = Daemon::start(env, "mqtt-in", &flow, "0")?;
+    broker.wait_for_more_than(before)?;
+    let began_ns = feed(env, broker, count, qos)?;
+    let bytes = count * (MESSAGE_BYTES + 1);
+    let written_ns = poll("publications are missing", || {
+        let whole = fs::metadata(&output).is_ok_and(|meta| meta.len() >= bytes);
+        whole.then(|| written_ns(&output))
+    })?;
+    daemon.stop()?;
+    let ended = daemon.end()?;
+    verify("publications received", ended.summary.of("out")?.rows_out, count)?;
+    Ok((written_ns.saturating_sub(began_ns) as f64 / 1e9, ended.cpu_s))
+}
+
+fn subscribe_rival(env: &Env, broker: &Broker, count: u64, qos: u8) -> Result<Times, Wrong> {
+    let before = broker.subscriptions();
+    let rival = Rival::start(Direction::In, broker.port, count, qos)?;
+    broker.wait_for_more_than(before)?;
+    let began_ns = feed(env, broker, count, qos)?;
+    let (ended_ns, cpu) = rival.end_at()?;
+    Ok((ended_ns.saturating_sub(began_ns) as f64 / 1e9, cpu))
+}
+
+/// When the generator began.
+fn feed(env: &Env, broker: &Broker, count: u64, qos: u8) -> Result<u64, Wrong> {
+    let to = format!("127.0.0.1:{}", broker.port);
+    let (count, qos) = (count.to_string(), qos.to_string());
+    let words = ["mqtt", &to, "--path", TOPIC, "--count", &count, "--qos", &qos];
+    Ok(child::start(env.cores.last().copied(), &words)?.end()?.began_ns)
+}
+
+/// A mosquitto that ends with this value.
+pub(super) struct Broker {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+fn program() -> Result<PathBuf, Wrong> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = std::env::split_paths(&path).collect();
+    folders.push(PathBuf::from("/usr/sbin"));
+    let found = folders.into_iter().map(|f| f.join("mosquitto")).find(|p| p.is_file());
+    found.ok_or_else(|| Wrong::skip("needs mosquitto"))
+}
+
+impl Broker {
+    /// Queues without a limit, so that nothing is lost when it is the limit.
+    pub(super) fn start(env: &Env) -> Result<Self, Wrong> {
+        let (program, port) = (program()?, free_tcp_port()?);
+        let (config, log) = (env.dir().join("mosquitto.conf"), env.dir().join("mosquitto.log"));
+        let text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n\
+             max_queued_messages 0\nmax_inflight_messages 1000\nset_tcp_nodelay true\n\
+             log_dest stderr\nlog_type subscribe\nlog_type error\n"
+        );
+        fs::write(&config, text).map_err(Wrong::fail)?;
+        let said = fs::File::create(&log).map_err(Wrong::fail)?;
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(said);
+        let child = command.spawn().map_err(Wrong::fail)?;
+        let broker = Self { child, port, log };
+        poll("mosquitto does not listen", || TcpStream::connect(("127.0.0.1", port)).ok())?;
+        Ok(broker)
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn subscriptions(&self) -> usize {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.matches(TOPIC).count()
+    }
+
+    fn wait_for_more_than(&self, before: usize) -> Result<(), Wrong> {
+        poll("nobody subscribes", || (self.subscriptions() > before).then_some(()))
+    }
+
+    /// Waits until somebody subscribes to the topic of the bench.
+    pub(super) fn wait_for_subscription(&self) -> Result<(), Wrong> {
+        self.wait_for_more_than(0)
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
