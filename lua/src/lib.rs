@@ -45,7 +45,7 @@ pub use expression::check;
 pub use host::{Counters, Limits};
 pub use lint::{Lint, lint};
 pub use load::FindModule;
-pub use operator::{LuaOperator, Map, PartError, filter, map, route};
+pub use operator::{LuaOperator, Map, PartError, filter, filter_within, map, route};
 pub use script::{Config, Log, Script, ScriptOptions, script};
 #[doc(hidden)]
 pub use self_test::assume_unchecked_hooks;

@@ -113,7 +113,20 @@ pub fn filter(
     condition: &str,
     schema: &SharedSchema,
 ) -> Result<Box<LuaOperator>, CompileError> {
-    let host = Host::new(schema, Limits::default())?;
+    filter_within(Limits::default(), name, condition, schema)
+}
+
+/// The same, within other limits.
+///
+/// # Errors
+/// Where the condition is not an expression.
+pub fn filter_within(
+    limits: Limits,
+    name: &str,
+    condition: &str,
+    schema: &SharedSchema,
+) -> Result<Box<LuaOperator>, CompileError> {
+    let host = Host::new(schema, limits)?;
     let analysed = analyse(&host, condition)?;
     let mut code = Code::new(HEAD);
     code.add("where", &format!("return ({}\n)", analysed.source));

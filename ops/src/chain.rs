@@ -48,6 +48,11 @@ pub trait Outside {
         let _ = (component, detail);
     }
 
+    /// Rows leave `component`; called when [`Chain::watch`] was.
+    fn passed(&mut self, component: usize, slab: &Slab) {
+        let _ = (component, slab);
+    }
+
     /// An operator takes no more batches: none may come in until its code has
     /// been replaced, see [`Chain::is_blocked`].
     fn block(&mut self) {}
@@ -96,6 +101,7 @@ pub struct Chain {
     /// Operators that may still hold something back when the flow ends, the
     /// next one last.
     ending: Option<Vec<usize>>,
+    watched: bool,
 }
 
 impl Chain {
@@ -114,7 +120,12 @@ impl Chain {
             Place { node, ports: (0..ports).map(|_| Slab::new(slab_bytes, budget)).collect() }
         };
         let places = nodes.into_iter().map(place).collect();
-        Self { places, cells, spares, ending: None }
+        Self { places, cells, spares, ending: None, watched: false }
+    }
+
+    /// Whether [`Outside::passed`] is told what leaves each operator.
+    pub fn watch(&mut self, watched: bool) {
+        self.watched = watched;
     }
 
     /// Runs the rows of `slab` through all that `targets` lead to. The slab is
@@ -352,6 +363,9 @@ impl Chain {
         cells.rows_in.add(rows_in);
         cells.rows_out.add(rows_out);
         cells.dropped.add(rows_in - rows_out - dead);
+        if self.watched {
+            std::iter::once(&*slab).chain(&place.ports).for_each(|s| outside.passed(component, s));
+        }
         more
     }
 

@@ -135,20 +135,35 @@ impl Client {
         stream.write_all(head.as_bytes()).expect("it listens");
         // It may refuse a body that is too large before it has read it.
         let _ = stream.write_all(body.as_bytes());
-        let mut text = Vec::new();
-        // A connection that is closed over unread bytes is reset.
-        let _ = stream.read_to_end(&mut text);
+        let (mut text, mut some) = (Vec::new(), [0; 16 << 10]);
+        // A connection that is closed over unread bytes is reset; and not every
+        // server closes one when it is asked to.
+        while let Ok(len @ 1..) = stream.read(&mut some) {
+            text.extend_from_slice(&some[..len]);
+            if is_whole(&text) {
+                break;
+            }
+        }
         parse(&String::from_utf8_lossy(&text))
     }
+}
+
+/// Whether everything is there that an answer says there is.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let len = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    let len = len.and_then(|len| len.trim().parse::<usize>().ok());
+    len.is_some_and(|len| answer.len() >= end + 4 + len)
 }
 
 fn parse(text: &str) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
     let mut lines = head.lines();
     let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
-    let headers = lines.filter_map(|line| line.split_once(": "));
+    let headers = lines.filter_map(|line| line.split_once(':'));
     let headers: Vec<_> =
-        headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        headers.map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
     let chunked = headers.iter().any(|(n, v)| n == "transfer-encoding" && v == "chunked");
     let body = if chunked { dechunk(body) } else { body.to_owned() };
     Answer { status: status.expect("a status line"), headers, body }

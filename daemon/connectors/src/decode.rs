@@ -87,6 +87,12 @@ impl Decoding {
     }
 }
 
+/// A decoder of bytes that come from nowhere else than this process.
+#[must_use]
+pub fn decoder(plan: &DecodePlan, schema: &SharedSchema) -> Decoder {
+    Decoder::new(options(plan).0, schema.clone())
+}
+
 fn report(refused: &Refused<'_>, origin: &mut Origin<'_>) {
     let name = (origin.name)();
     let Refused { reason, detail, offset, frame, .. } = *refused;

@@ -64,6 +64,7 @@ mod udp_source;
 mod unix_sink;
 mod unix_source;
 
+pub use decode::decoder;
 pub use error::{ConnectorError, Fault};
 pub use memory::source_bytes;
 pub use offline::{OfflineSink, OfflineSource};
@@ -292,6 +293,14 @@ pub trait Sink {
     /// Writes out what is buffered, without waiting for more; and, when `last`
     /// is set, syncs and closes.
     fn flush(&mut self, last: bool, cx: &mut Cx<'_>);
+
+    /// Closes the file that it writes to under another name, and goes on in a
+    /// new one; called until it is true, when the closed one is whole. Never
+    /// true for a sink that does not write to one file.
+    fn set_aside(&mut self, cx: &mut Cx<'_>) -> bool {
+        let _ = cx;
+        false
+    }
 
     /// Nothing is buffered or in flight.
     fn is_idle(&self) -> bool;

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Suspend { name: String, suspend: bool },
     /// Reads the configuration's flows again.
     Reload,
+    /// Reads a flow's scripts again.
+    ReloadScripts { name: String },
 }
 
 /// What became of a change.

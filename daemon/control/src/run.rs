@@ -394,6 +394,10 @@ impl<'a> Watch<'a> {
                 let _ = answer.map(|answer| answer.send(result));
             }
             Command::Reload => self.reload(answer),
+            Command::ReloadScripts { name } => {
+                let result = self.reload_scripts(name);
+                let _ = answer.map(|answer| answer.send(result));
+            }
         }
     }
 
@@ -422,13 +426,28 @@ impl<'a> Watch<'a> {
         let _ = answer.map(|answer| answer.send(result));
     }
 
+    /// Reads one flow's scripts again.
+    fn reload_scripts(&mut self, name: String) -> Answer {
+        let since = Instant::now();
+        let reloaded = self.scripts.reload(&self.running.flows, Some(&name));
+        if reloaded.is_any() {
+            self.running.wake();
+        }
+        if !reloaded.refused.is_empty() {
+            return Err(Failure { rolled_back: true, errors: reloaded.refused });
+        }
+        let action = if reloaded.is_any() { "reloaded" } else { "unchanged" };
+        let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Report { flows: vec![name], action, duration_ms, drained: true })
+    }
+
     /// True when everything must end at once.
     fn obey(&mut self, signal: Signal) -> bool {
         match signal {
             Signal::Quit => return true,
             Signal::Drain => self.drain(),
             Signal::Reload => {
-                if self.scripts.reload(&self.running.flows) {
+                if self.scripts.reload(&self.running.flows, None).is_any() {
                     self.running.wake();
                 }
                 if self.resident && self.deadline.is_none() {

@@ -43,6 +43,15 @@ struct Script {
     looked: Vec<Looked>,
 }
 
+/// What became of scripts that are not what they were.
+#[derive(Default)]
+pub(crate) struct Reloaded {
+    /// Those that went on to the shards.
+    pub passed_on: Vec<String>,
+    /// Those that did not compile, and why.
+    pub refused: Vec<String>,
+}
+
 /// Watches the scripts of all flows.
 pub(crate) struct Scripts {
     scripts: Vec<Script>,
@@ -114,7 +123,7 @@ impl Scripts {
         });
         if self.changed.is_some_and(|at| at.elapsed() >= QUIET) {
             self.changed = None;
-            return self.reload(flows);
+            return self.reload(flows, None).is_any();
         }
         false
     }
@@ -124,10 +133,14 @@ impl Scripts {
         self.changed.is_some() || self.expected.is_some()
     }
 
-    /// Loads what is not what it was. True when there was anything.
-    pub(crate) fn reload(&mut self, flows: &[Flow]) -> bool {
-        let mut answers = 0;
+    /// Loads what is not what it was; only one flow's, if that is named. Whoever
+    /// calls wakes the shards when there was any.
+    pub(crate) fn reload(&mut self, flows: &[Flow], only: Option<&str>) -> Reloaded {
+        let (mut answers, mut reloaded) = (0, Reloaded::default());
         for script in &mut self.scripts {
+            if only.is_some_and(|only| flows[script.flow].name != only) {
+                continue;
+            }
             // Gone for a moment while an editor replaces it, or for good: the
             // loaded version goes on either way.
             let gone = script.path.as_ref().is_some_and(|path| !path.exists());
@@ -146,9 +159,11 @@ impl Scripts {
                     let name = format!("{}.{}", flow.name, script.name);
                     tracing::error!("{name}: {why}; the old version goes on");
                     flow.control.refuse_script(script.operator, &why);
+                    reloaded.refused.push(format!("{name}: {why}"));
                 }
                 Ok(code) => {
                     flow.control.replace_script(script.operator, code);
+                    reloaded.passed_on.push(format!("{}.{}", flow.name, script.name));
                     answers += flow.parts;
                 }
             }
@@ -158,7 +173,13 @@ impl Scripts {
             let before = self.expected.map_or(0, |(count, _)| count);
             self.expected = Some((before + answers, Instant::now() + ANSWER));
         }
-        answers > 0
+        reloaded
+    }
+}
+
+impl Reloaded {
+    pub(crate) fn is_any(&self) -> bool {
+        !self.passed_on.is_empty()
     }
 }
 

@@ -42,6 +42,15 @@ pub(crate) enum Command {
     Dead(DeadArgs),
     /// Watch flows of a running daemon: rates, backpressure, health
     Top(TopArgs),
+    /// Look at messages of a running flow as they pass
+    ///
+    /// What is shown is a sample: a look never holds messages up, and what it skips is
+    /// counted on standard error. It goes on over reloads of the flow. An expression is
+    /// Lua over the fields of a message, as in a filter:
+    ///
+    ///   ringmain tap plant.hot --where 'rpm > 100 and status ~= "off"' --count 10
+    #[command(verbatim_doc_comment)]
+    Tap(TapArgs),
     /// List and change flows of a running daemon
     Flows(FlowsArgs),
     /// Print a completion script for a shell
@@ -91,6 +100,28 @@ pub(crate) struct ApiArgs {
 pub(crate) struct TopArgs {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TapArgs {
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
+    /// The flow, or one of its components: of a source or an operator what leaves it,
+    /// of a sink what comes to it
+    #[arg(value_name = "FLOW[.COMPONENT]")]
+    pub(crate) target: String,
+    /// Look at every Nth message of a component only
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) sample: u64,
+    /// Show so many messages per second at most
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// Show only messages for which this expression is true
+    #[arg(long = "where", value_name = "EXPRESSION")]
+    pub(crate) condition: Option<String>,
+    /// End after so many messages
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) count: Option<u64>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -168,6 +199,46 @@ pub(crate) enum FlowsCommand {
     Schedule(ScheduleArgs),
     /// Read the configuration's flows again
     Reload,
+    /// The dead letters of a flow, by component and reason
+    Dead {
+        #[command(flatten)]
+        which: StoredArgs,
+        /// Print the newest letters instead, one JSON object per line, so many at most
+        #[arg(long, value_name = "COUNT")]
+        show: Option<usize>,
+    },
+    /// Put dead letters back into a flow that runs
+    ///
+    /// They go in at the component that refused them, and leave the store when they
+    /// have been accepted. Exit 0: done; 1: some were refused again, or it failed.
+    #[command(verbatim_doc_comment)]
+    Replay {
+        #[command(flatten)]
+        which: StoredArgs,
+        /// Put them in at this component instead
+        #[arg(long, value_name = "COMPONENT")]
+        at: Option<String>,
+    },
+    /// Which versions of their scripts a flow's Lua operators run
+    Scripts {
+        /// Its name
+        name: String,
+        /// Read the scripts again first
+        #[arg(long)]
+        reload: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StoredArgs {
+    /// The flow's name
+    pub(crate) name: String,
+    /// Only those that this component refused
+    #[arg(long, value_name = "NAME")]
+    pub(crate) component: Option<String>,
+    /// Only those with this reason
+    #[arg(long, value_name = "REASON")]
+    pub(crate) reason: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

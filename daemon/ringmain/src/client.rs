@@ -49,6 +49,21 @@ impl Client {
         self.answer(request.call())
     }
 
+    /// An answer that goes on until one side ends it.
+    pub(crate) fn stream(&self, path: &str) -> Result<impl std::io::Read + use<>, String> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let mut request = request.config().timeout_global(None).build();
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        match request.call() {
+            Ok(response) if response.status().is_success() => {
+                Ok(response.into_body().into_reader())
+            }
+            answered => Err(self.answer(answered).expect_err("it is no success")),
+        }
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Result<Value, String> {
         let mut request = self.agent.delete(format!("{}{path}", self.base));
         if let Some(token) = &self.token {
@@ -108,6 +123,20 @@ fn authority(path: &Path) -> Result<RootCerts, String> {
         return Err(bad("there is no certificate in it".to_owned()));
     }
     Ok(certificates.into_iter().into())
+}
+
+/// Text as a part of a path or a query.
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
 }
 
 /// A problem document in words.

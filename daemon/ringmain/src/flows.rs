@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::args::{FlowsArgs, FlowsCommand};
-use crate::client::Client;
+use crate::args::{FlowsArgs, FlowsCommand, StoredArgs};
+use crate::client::{Client, encoded};
 use crate::table::Table;
 
 /// Obeys; what is to be printed.
@@ -20,6 +20,10 @@ pub(crate) fn run(args: &FlowsArgs) -> Result<String, String> {
         FlowsCommand::Definition { .. } => answer.as_str().unwrap_or_default().to_owned(),
         FlowsCommand::Versions { .. } => versions(&answer),
         FlowsCommand::Schedule(args) if !args.changes() => crate::schedule::show(&answer),
+        FlowsCommand::Dead { show: None, .. } => letters(&answer),
+        FlowsCommand::Dead { .. } => lines(&answer["letters"]),
+        FlowsCommand::Replay { .. } => return replayed(&answer),
+        FlowsCommand::Scripts { .. } => scripts(&answer),
         _ => done(&answer),
     })
 }
@@ -55,7 +59,75 @@ fn ask(client: &Client, command: &FlowsCommand) -> Result<Value, String> {
         }
         FlowsCommand::Schedule(args) => crate::schedule::ask(client, args),
         FlowsCommand::Reload => client.post("/api/v1/reload", ""),
+        FlowsCommand::Dead { which, show } => {
+            let limit = show.map(|count| count.to_string());
+            client.get(&stored(which, "", &[("limit", limit.as_deref())]))
+        }
+        FlowsCommand::Replay { which, at } => {
+            client.post(&stored(which, "/replay", &[("at", at.as_deref())]), "")
+        }
+        FlowsCommand::Scripts { name, reload } => {
+            if *reload {
+                client.post(&format!("{}/scripts/reload", flow(name)), "")?;
+            }
+            client.get(&format!("{}/scripts", flow(name)))
+        }
     }
+}
+
+/// The path of dead letters.
+fn stored(which: &StoredArgs, rest: &str, more: &[(&str, Option<&str>)]) -> String {
+    let which_of = [("component", which.component.as_deref()), ("reason", which.reason.as_deref())];
+    let pairs = which_of.iter().chain(more).filter_map(|(key, value)| Some((key, (*value)?)));
+    let query: Vec<_> = pairs.map(|(key, value)| format!("{key}={}", encoded(value))).collect();
+    format!("/api/v1/flows/{}/dead_letters{rest}?{}", encoded(&which.name), query.join("&"))
+}
+
+fn letters(page: &Value) -> String {
+    let mut table = Table::new(&["component", "reason", "letters", "first", "last", "last detail"]);
+    for kind in page["kinds"].as_array().into_iter().flatten() {
+        let words = |key: &str| text(&kind[key]);
+        table.row(vec![
+            words("component"),
+            words("reason"),
+            number(&kind["count"]),
+            words("first"),
+            words("last"),
+            words("detail"),
+        ]);
+    }
+    let rest = if page["complete"] == false { "only the newest part was looked at\n" } else { "" };
+    format!("{table}{rest}")
+}
+
+/// Letters, one per line.
+fn lines(letters: &Value) -> String {
+    let letters = letters.as_array().into_iter().flatten();
+    letters.map(|letter| format!("{}\n", letter["letter"])).collect()
+}
+
+fn replayed(done: &Value) -> Result<String, String> {
+    let (count, refused) = (number(&done["replayed"]), number(&done["refused"]));
+    let said = format!("{count} put back in, {refused} refused again");
+    if done["refused"].as_u64() == Some(0) { Ok(said + "\n") } else { Err(said) }
+}
+
+fn scripts(scripts: &Value) -> String {
+    let head = ["operator", "file", "version", "hash", "since", "swaps", "error"];
+    let mut table = Table::new(&head);
+    for script in scripts.as_array().into_iter().flatten() {
+        let words = |key: &str| text(&script[key]);
+        table.row(vec![
+            words("operator"),
+            words("file"),
+            words("version"),
+            words("hash"),
+            words("swapped_at"),
+            number(&script["swaps"]),
+            words("last_error"),
+        ]);
+    }
+    table.to_string()
 }
 
 fn list(flows: &Value) -> String {

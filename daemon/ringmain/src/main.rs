@@ -12,6 +12,7 @@ mod log;
 mod schedule;
 mod systemd;
 mod table;
+mod tap;
 mod top;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Graph(args) => draw(&args),
         Command::Dead(args) => dead::dead(args.command),
         Command::Top(args) => said(top::run(&args)),
+        Command::Tap(args) => said(tap::run(&args)),
         Command::Flows(args) => said(flows::run(&args).map(|text| print!("{text}"))),
         Command::Completions { shell } => {
             let mut command = Args::command();

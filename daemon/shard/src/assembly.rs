@@ -15,7 +15,9 @@ use crate::flow::{FlowShard, Owner};
 use crate::inlet::{LoopInlet, Positions, RemoteInlet, SourceInlet, Stage};
 use crate::operators;
 use crate::outlet::Outlet;
+use crate::replay::Intake;
 use crate::spill::{Spill, SpillParts};
+use crate::tap::{self, Taps};
 use crate::wiring::{FlowParts, OutletParts};
 
 /// What refused messages of the dead letters' own sink are gathered in: they
@@ -60,6 +62,7 @@ impl Assembly<'_, '_> {
         let letters_sink = parts.letters_sink.take();
         let dead_outlet = letters_sink.map(|o| self.outlet(&parts, o, Owner::DeadOutlet));
         let dead_outlet = dead_outlet.transpose()?;
+        let intake = self.intake(&parts);
         let letters = parts.letters.take();
         let dead = dead_letters(&parts, letters, parts.slab_bytes);
         let mut exits = exits(&mut parts, dead);
@@ -90,12 +93,33 @@ impl Assembly<'_, '_> {
             checkpoint_wanted: false,
             shard: parts.place.shard,
             scripts_seen: 0,
+            intake,
         })
     }
 
     fn inlet(&mut self) -> u16 {
         self.inlets += 1;
         self.inlets - 1
+    }
+
+    fn intake(&mut self, parts: &FlowParts) -> Intake {
+        let sinks = parts.plan.sinks.len();
+        let exits = parts.exits.iter().enumerate();
+        Intake {
+            graph: parts.graph.clone(),
+            schema: parts.schema.clone(),
+            keys: keys(parts),
+            spared: exits
+                .map(|(at, e)| if at < sinks { 0 } else { e.upstream.credit() / 2 })
+                .collect(),
+            me: parts.place.shard,
+            shards: usize::from(parts.place.shards),
+            inlet: self.inlet(),
+            number: 0,
+            seen: 0,
+            aside: 0,
+            current: None,
+        }
     }
 
     fn sources(
@@ -322,7 +346,22 @@ fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
         span: Span { first: 0, last: 0 },
         now: ringmain_base::Now::default(),
         blocked: false,
+        refused: 0,
+        taps: taps(parts),
     }
+}
+
+fn taps(parts: &FlowParts) -> Taps {
+    let (plan, components) = (&parts.plan, parts.control.components.len());
+    Taps::new(tap::Place {
+        schema: parts.schema.clone(),
+        letters: dead_letter::schema(),
+        dead_letters: plan.dead_letters.as_ref().map(|_| components - 1),
+        first_sink: parts.graph.sink(0),
+        components,
+        slab_bytes: parts.slab_bytes,
+        budget: parts.budget.clone(),
+    })
 }
 
 fn dead_letters(

@@ -7,6 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ringmain_connectors::Health;
 use ringmain_ops::{Code, CodeVersion};
 
+use crate::replay::Replays;
+use crate::tap::TapList;
+
 /// What the controller wants of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -96,6 +99,10 @@ pub struct FlowControl {
     /// The newest checkpoint that was asked for, and the newest that is safe.
     asked: AtomicU64,
     stored: AtomicU64,
+    /// Who looks at its messages.
+    pub(crate) taps: TapList,
+    /// Dead letters that go in again.
+    pub(crate) replays: Replays,
 }
 
 impl FlowControl {
@@ -119,6 +126,8 @@ impl FlowControl {
             stateful: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             stored: AtomicU64::new(0),
+            taps: TapList::default(),
+            replays: Replays::default(),
         }
     }
 

@@ -186,6 +186,16 @@ impl DeadLetters {
         }
     }
 
+    /// Whether what waits would be sent now.
+    pub(crate) fn may_flush(&mut self, now: Now) -> bool {
+        !self.slab.is_empty() && self.is_ready(now)
+    }
+
+    /// What waits to be sent.
+    pub(crate) fn waiting(&self) -> &Slab {
+        &self.slab
+    }
+
     /// Nothing waits to be sent.
     pub(crate) fn is_flushed(&self) -> bool {
         self.slab.is_empty()

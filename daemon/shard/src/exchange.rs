@@ -84,6 +84,11 @@ pub(crate) fn owner(partition: u16, shards: usize) -> u16 {
     (usize::from(partition) % shards) as u16
 }
 
+/// Whether a row whose key is hashed belongs to a shard, of so many.
+pub(crate) fn owns(me: u16, shards: usize, row: RowRef<'_>, count: u16) -> bool {
+    owner(partition(row, count) as u16, shards) == me
+}
+
 /// The way to one other shard.
 struct Lane {
     upstream: Upstream<Slab>,

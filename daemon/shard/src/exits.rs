@@ -12,6 +12,7 @@ use ringmain_ring::{Marker, Span, Upstream};
 use ringmain_slab::{RowRef, Slab};
 
 use crate::dead_letter::DeadLetters;
+use crate::tap::Taps;
 
 /// Set by a producer without credit to ask the consumer to discard its oldest
 /// slab (`drop_oldest`): only the consumer can take something out of a ring.
@@ -74,6 +75,10 @@ pub(crate) struct Exits {
     pub now: Now,
     /// An operator takes no more batches.
     pub blocked: bool,
+    /// Rows that operators have refused since somebody set it to 0.
+    pub refused: u64,
+    /// Who looks at what passes.
+    pub taps: Taps,
 }
 
 impl Exits {
@@ -98,7 +103,15 @@ impl Exits {
     /// The batch is through.
     pub(crate) fn end(&mut self) {
         self.dead.source = None;
-        self.dead.flush(self.inlet, self.span, self.now);
+        self.flush_letters(self.inlet, self.span, self.now);
+    }
+
+    /// Sends the dead letters that have gathered, as part of `span` of `inlet`.
+    pub(crate) fn flush_letters(&mut self, inlet: u16, span: Span, now: Now) {
+        if self.taps.is_open() && self.dead.may_flush(now) {
+            self.taps.letters(self.dead.waiting(), now);
+        }
+        self.dead.flush(inlet, span, now);
     }
 
     /// Everything of `inlet` up to this number has been accepted.
@@ -148,6 +161,9 @@ impl Outside for Exits {
         }
         match exit.upstream.take_empty(self.now.mono_us) {
             Some(mut empty) => {
+                if self.taps.is_open() {
+                    self.taps.delivered(exit.component, slab, self.now);
+                }
                 std::mem::swap(slab, &mut empty);
                 exit.upstream.send(empty, self.inlet, self.span);
             }
@@ -170,10 +186,15 @@ impl Outside for Exits {
     }
 
     fn refuse(&mut self, component: usize, row: RowRef<'_>, reason: Reason, detail: &str) {
+        self.refused += 1;
         self.dead.row(component, row, reason, detail, self.now);
     }
 
     fn block(&mut self) {
         self.blocked = true;
+    }
+
+    fn passed(&mut self, component: usize, slab: &Slab) {
+        self.taps.see(component, slab, self.now);
     }
 }

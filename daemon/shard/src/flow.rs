@@ -8,7 +8,7 @@ use std::time::Instant;
 use ringmain_base::Now;
 use ringmain_connectors::{Health, Pull};
 use ringmain_metrics::Cells;
-use ringmain_ops::chain::{Chain, Trouble};
+use ringmain_ops::chain::{Chain, Outside, Trouble};
 use ringmain_ring::{Item, Marker, Span};
 use ringmain_runtime::io::{EventKind, Io};
 use ringmain_slab::Slab;
@@ -20,6 +20,7 @@ use crate::exchange::Exchange;
 use crate::exits::Exits;
 use crate::inlet::{LoopInlet, RemoteInlet, SourceInlet, Stage};
 use crate::outlet::Outlet;
+use crate::replay::Intake;
 
 /// Batches that one inlet may run per turn.
 const BATCHES_PER_TURN: usize = 8;
@@ -71,6 +72,8 @@ pub(crate) struct FlowShard {
     /// A checkpoint cannot begin before rows that wait have found room; no new
     /// batch comes before it.
     pub checkpoint_wanted: bool,
+    /// Dead letters that go in again.
+    pub intake: Intake,
 }
 
 impl FlowShard {
@@ -128,12 +131,18 @@ impl FlowShard {
         if self.control.newest_script() != self.scripts_seen {
             self.replace_scripts(now.wall_us);
         }
+        if self.control.taps.version() != self.exits.taps.version() {
+            self.exits.taps.update(&self.control.taps);
+            self.chain.watch(self.exits.taps.is_open());
+        }
         let mut work = self.begin_checkpoint(now);
         work += self.run_sources(io, now);
         work += self.run_remotes(BATCHES_PER_TURN, now);
         work += self.align_checkpoint();
         work += self.run_loops(now);
         work += self.run_timers(now);
+        work += self.run_replay(now);
+        self.set_letters_aside(io, now);
         work += self.run_outlets(io, now);
         self.flush_letters(now);
         self.account(io, now);
@@ -245,6 +254,9 @@ impl FlowShard {
         let cells = &self.cells[inlet.component];
         let (pull, rows) = inlet.pull(io, &mut self.exits.dead, cells, now);
         if rows > 0 {
+            if self.exits.taps.is_open() {
+                self.exits.passed(inlet.component, &inlet.work);
+            }
             self.chain.run_through(&inlet.front, &mut inlet.work, now, &mut self.exits);
             if let Some(exchange) = &inlet.exchange {
                 exchange.hash(&mut inlet.work);
@@ -384,7 +396,7 @@ impl FlowShard {
         if !self.exits.dead.is_flushed() {
             self.letters += 1;
             let span = Span { first: self.letters, last: self.letters };
-            self.exits.dead.flush(SINK_LETTERS, span, now);
+            self.exits.flush_letters(SINK_LETTERS, span, now);
         }
     }
 
@@ -439,6 +451,7 @@ impl FlowShard {
         self.sources.iter().all(|s| s.stage == Stage::Drained)
             && self.remotes.iter().all(|r| r.ended)
             && self.loops.iter().all(|l| l.downstream.is_empty())
+            && !self.is_replaying()
     }
 
     fn drain_letters(&mut self) -> bool {

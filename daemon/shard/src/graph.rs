@@ -118,6 +118,24 @@ impl Graph {
         }
     }
 
+    /// Where a batch enters that goes in at a component; nowhere for one that
+    /// is not part of the chain.
+    pub(crate) fn entered_at(&self, component: usize) -> Vec<Target> {
+        let operator = component.wrapping_sub(self.sources.len());
+        let sink = component.wrapping_sub(self.sink(0));
+        match self.sources.get(component) {
+            Some(targets) => targets.clone(),
+            None if operator < self.operators.len() => vec![Target::Operator(operator)],
+            None if sink < self.sinks => vec![Target::Exit(sink)],
+            None => Vec::new(),
+        }
+    }
+
+    /// Whether that is the number of a source.
+    pub(crate) fn is_source(&self, component: usize) -> bool {
+        component < self.sources.len()
+    }
+
     /// How many slabs a batch that enters at `targets` may deliver at each
     /// exit: the number of paths. Whoever runs the chain makes sure of that
     /// much credit first.

@@ -102,6 +102,23 @@ pub fn compile(
     }
 }
 
+/// Time and memory of a condition that is asked beside a flow. More than one
+/// message is never stopped by it.
+const CONDITION_LIMITS: Limits =
+    Limits { time: Duration::from_millis(50), memory_bytes: 16 << 20, kills: 1 };
+
+/// Builds a condition that is no part of the flow: of a tap.
+pub(crate) fn condition(
+    text: &Spanned<String>,
+    schema: &SharedSchema,
+) -> Result<Box<dyn Operator>, OperatorError> {
+    if let Some(operator) = native::filter("where", text, schema) {
+        return Ok(operator);
+    }
+    let operator = ringmain_lua::filter_within(CONDITION_LIMITS, "where", text, schema);
+    operator.map(boxed).map_err(|error| OperatorError::new(text, error))
+}
+
 /// Loads a script aside: its code with all that it requires, or why it does not
 /// load, and every file that was looked at.
 pub fn load_script(

@@ -60,6 +60,8 @@ pub(crate) struct FileSink {
     retry_at_us: Option<u64>,
     trouble: Option<String>,
     finishing: bool,
+    /// A file is being closed because somebody asked for it.
+    aside: bool,
 }
 
 /// Why a row was not taken.
@@ -113,6 +115,7 @@ impl FileSink {
             retry_at_us: None,
             trouble: None,
             finishing: false,
+            aside: false,
         })
     }
 
@@ -271,11 +274,19 @@ impl FileSink {
 
     /// Gives the file its final name and begins a new one.
     fn rotate(&mut self, at: usize, cx: &mut Cx<'_>) -> Result<(), Hold> {
+        self.rotate_keeping(self.rotate.keep, at, cx)
+    }
+
+    fn rotate_keeping(
+        &mut self,
+        keep: Option<u32>,
+        at: usize,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Hold> {
         let retiring = self.targets.iter().flatten().filter(|target| target.retiring).count();
         if retiring >= RETIRING_MAX || self.retry_at_us.is_some() {
             return Err(Hold::Wait);
         }
-        let keep = self.rotate.keep;
         let target = self.target(at);
         let path = target.path.clone();
         let retired = target.closed.retire(&path, keep).map(|to| target.path = to);
@@ -441,6 +452,25 @@ impl Sink for FileSink {
     fn flush(&mut self, last: bool, cx: &mut Cx<'_>) {
         self.finishing |= last;
         self.poll(cx);
+    }
+
+    fn set_aside(&mut self, cx: &mut Cx<'_>) -> bool {
+        if !self.aside {
+            let Some((_, at)) = self.last else { return false };
+            let content = self.opening.header.len() as u64;
+            if self.target(at).bytes() > content {
+                let path = self.target(at).path.clone();
+                let Ok(closed) = Closed::find(&path) else { return false };
+                self.target(at).closed = closed;
+                // Nothing that is asked for by hand goes because of it.
+                if self.rotate_keeping(None, at, cx).is_err() {
+                    return false;
+                }
+            }
+            self.aside = true;
+        }
+        self.aside = self.targets.iter().flatten().any(|target| target.retiring);
+        !self.aside
     }
 
     fn is_idle(&self) -> bool {

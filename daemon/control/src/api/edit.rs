@@ -90,7 +90,7 @@ impl super::Api {
         answer.map(|report| (StatusCode::OK, Json(report))).map_err(refusal)
     }
 
-    fn note(&self, who: &Who, action: &str, what: &str, result: &str) {
+    pub(super) fn note(&self, who: &Who, action: &str, what: &str, result: &str) {
         let now = self.view.clock.now();
         self.audit.note(&who.caller, who.peer, action, what, result, now.wall_us);
     }

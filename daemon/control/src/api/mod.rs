@@ -10,6 +10,8 @@
 
 mod audit;
 mod auth;
+mod console;
+mod dead;
 mod edit;
 mod flows;
 mod guard;
@@ -19,7 +21,9 @@ mod node;
 mod openapi;
 mod problem;
 mod schedule;
+mod scripts;
 mod server;
+mod tap;
 mod tls;
 
 use std::sync::Arc;
@@ -53,6 +57,9 @@ pub(crate) struct Api {
     audit: Audit,
     given: Given,
     kept: Option<Definitions>,
+    taps: tap::Taps,
+    /// Held by whoever replays dead letters.
+    replays: Arc<tokio::sync::Mutex<()>>,
 }
 
 type Shared = Arc<Api>;
@@ -73,6 +80,8 @@ impl Api {
             audit: Audit::open(plan.api.audit.as_deref())?,
             given: prepared.given.clone(),
             kept: crate::reload::kept(plan),
+            taps: tap::Taps::default(),
+            replays: Arc::default(),
         }))
     }
 }
@@ -88,11 +97,14 @@ fn router(api: &Shared) -> Router {
         .routes(routes!(flows::find))
         .routes(routes!(schedule::find));
     let runtime = OpenApiRouter::new().routes(routes!(node::node)).routes(routes!(node::metrics));
+    let runtime = runtime.routes(routes!(tap::tap));
     let runtime = match api.metrics.prometheus {
         true => runtime.routes(routes!(node::prometheus)),
         false => runtime,
     };
     let management = OpenApiRouter::new()
+        .routes(routes!(scripts::list))
+        .routes(routes!(dead::list))
         .routes(routes!(flows::definition))
         .routes(routes!(edit::versions))
         .routes(routes!(edit::version));
@@ -108,7 +120,9 @@ fn router(api: &Shared) -> Router {
         .routes(routes!(schedule::put, schedule::remove))
         .routes(routes!(schedule::suspend))
         .routes(routes!(schedule::resume))
-        .routes(routes!(edit::reload));
+        .routes(routes!(edit::reload))
+        .routes(routes!(scripts::reload))
+        .routes(routes!(dead::replay));
     let router = OpenApiRouter::with_openapi(openapi::document())
         .merge(open)
         .merge(scoped(both, &[Scope::ReadManagement, Scope::ReadRuntime]))
@@ -123,6 +137,7 @@ fn router(api: &Shared) -> Router {
     let document = openapi::finished(document);
     router
         .route("/openapi.json", axum::routing::get(move || openapi::serve(document.clone())))
+        .merge(console::routes())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(usize::try_from(api.plan.body_bytes).unwrap_or(usize::MAX)))

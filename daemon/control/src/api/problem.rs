@@ -49,6 +49,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, format!("there is no {what}"))
     }
 
+    /// The same, in a sentence that says what there is.
+    pub(crate) fn not_found_because(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
     /// What it says, in one line.
     pub(crate) fn to_line(&self) -> String {
         let errors = self.errors.iter().map(String::as_str);

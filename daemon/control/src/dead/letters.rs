@@ -129,7 +129,7 @@ pub fn letters(path: &Path) -> Result<Vec<Letter>, DeadError> {
     lines.map(letter).collect()
 }
 
-fn letter(line: &str) -> Result<Letter, String> {
+pub(super) fn letter(line: &str) -> Result<Letter, String> {
     let fields: Fields<'_> = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let body = match (fields.message, fields.raw, fields.encoding.as_deref()) {
         (Some(message), _, _) => Body::Message(message.get().to_owned()),

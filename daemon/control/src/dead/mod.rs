@@ -2,13 +2,15 @@
 //!
 //! Invariants: a letter leaves its file when what was refused has been
 //! accepted, and not before; what is refused again is there with its new
-//! reason. Deliberately absent: the daemon that wrote them, which must not
-//! have the file open.
+//! reason. A file that is open is never changed: a flow that runs closes its own
+//! first ([`live`]); for [`replay`] the daemon that wrote it has been stopped.
 
 mod letters;
 mod list;
+pub(crate) mod live;
 mod plan;
 mod replay;
+pub(crate) mod store;
 
 pub use letters::{DeadError, Filter, Letter, letters};
 pub use list::list;

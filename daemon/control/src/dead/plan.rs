@@ -137,7 +137,7 @@ fn source(flow: &FlowPlan, group: &Group, file: &Path, name: &str) -> SourcePlan
         poll_us: 1_000_000,
     });
     let mut plan = SourcePlan::new(spanned(name.to_owned()), kind);
-    plan.decode = group.of.as_deref().map_or(DecodePlan::Json, |of| decode(flow, of));
+    plan.decode = decode_of(flow, group);
     plan.frame = FramePlan::U32;
     plan.frame_bytes = group.longest.max(FRAME_BYTES_DEFAULT);
     plan
@@ -153,6 +153,11 @@ fn glob_of(file: &Path) -> String {
         }
     }
     text
+}
+
+/// What the bytes of a group are.
+pub(super) fn decode_of(flow: &FlowPlan, group: &Group) -> DecodePlan {
+    group.of.as_deref().map_or(DecodePlan::Json, |of| decode(flow, of))
 }
 
 /// What the bytes of a component are.

@@ -139,6 +139,12 @@ impl Outlet {
         self.stopping = true;
     }
 
+    /// Has the sink go on in another file. To be called until it is true: then
+    /// the one before is closed.
+    pub(crate) fn set_aside(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> bool {
+        self.with(io, dead, now, |sink, cx| sink.set_aside(cx))
+    }
+
     /// One bounded step; returns how much was done.
     pub(crate) fn turn(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
         self.with(io, dead, now, |sink, cx| sink.poll(cx));
