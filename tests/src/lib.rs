@@ -14,6 +14,7 @@ pub mod clients;
 pub mod corpus;
 pub mod cutter;
 pub mod daemon;
+pub mod disk;
 pub mod driver;
 pub mod http;
 pub mod job;

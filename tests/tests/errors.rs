@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 
+use ringmain_tests::disk::{WithDisk, start_with_disk};
 use ringmain_tests::{Done, Driver, Job, machine, until, with_each_driver};
 use rustix::process::Signal;
 
@@ -128,6 +129,28 @@ with_each_driver! {
         assert!(done.failed(1).contains("the deadline has passed"), "{}", done.stderr);
         let out = done.flow("trouble").totals("out");
         assert_eq!((out.rows_out, out.bytes_out), (0, 0), "nothing was accepted");
+    }
+
+    fn a_disk_that_fills_and_has_room_again_costs_no_message_and_no_restart(driver: Driver) {
+        const COUNT: u64 = 20_000;
+        let flow = format!(
+            "{SOURCE}\nmode = \"tail\"\n[sinks.out]\ninputs = [\"in\"]\ntype = \"file\"\n\
+             path = \"data/out.ndjson\""
+        );
+        let job = Job::flow(driver, &flow).file("in.ndjson", lines(COUNT as usize));
+        let job = job.file("data/here", "");
+        let Some(WithDisk { mut daemon, root }) = start_with_disk(&job, 4096, 3072) else {
+            return;
+        };
+        daemon.wait_for("trouble.out: data/out.ndjson: No space left on device");
+        let written = || fs::read_to_string(root.join("out.ndjson")).unwrap();
+        assert!(written().lines().count() < COUNT as usize / 2);
+        fs::remove_file(root.join("ballast")).unwrap();
+        until("everything is written", || written().lines().count() == COUNT as usize);
+        assert_eq!(written(), lines(COUNT as usize));
+        let done = daemon.drain();
+        assert_eq!(done.ok().rows("out"), [COUNT, COUNT, 0, 0]);
+        assert!(done.stderr.contains("trouble.out: is well again"), "{}", done.stderr);
     }
 
     fn what_a_full_disk_refused_is_written_by_the_next_run(driver: Driver) {

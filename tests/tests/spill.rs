@@ -4,13 +4,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use ringmain_tests::disk::{WithDisk, start_with_disk};
 use ringmain_tests::net::small_server;
 use ringmain_tests::sensors::Random;
-use ringmain_tests::{Daemon, Driver, Job, binary, until, with_each_driver};
+use ringmain_tests::{Driver, Job, until, with_each_driver};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -70,25 +70,6 @@ fn read_lines(stream: TcpStream) -> Vec<usize> {
 /// A server that accepts, and reads when it is told to.
 fn accept(listener: &TcpListener) -> TcpStream {
     listener.accept().unwrap().0
-}
-
-/// A daemon with a disk of its own of so many KiB for `data`. `None` where the
-/// system does not let one be made.
-fn start_with_disk(job: &Job, kib: usize) -> Option<Daemon> {
-    let unshare = |script: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["-rm", "sh", "-c", script]);
-        command
-    };
-    let script = format!("mount -t tmpfs -o size={kib}k none data && exec \"$0\" \"$@\"");
-    let mut probe = unshare("mount -t tmpfs -o size=64k none /mnt");
-    if !probe.stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
-        eprintln!("not tested: no disk can be made here (unshare, mount)");
-        return None;
-    }
-    let mut command = unshare(&script);
-    command.arg(binary::ringmain());
-    Some(job.start_as(job.command_of(command)))
 }
 
 /// Takes whole lines and acknowledges them, until so many bytes have come or
@@ -196,7 +177,7 @@ with_each_driver! {
         let (listener, port) = small_server();
         let job = Job::flow(driver, &flow(port, "segment = \"256KiB\", fsync = \"5ms\""));
         let job = job.shards(DATA_DIR).file("in.ndjson", lines(COUNT)).file("data/x", "");
-        let Some(mut daemon) = start_with_disk(&job, 4 << 10) else { return };
+        let Some(WithDisk { mut daemon, .. }) = start_with_disk(&job, 4 << 10, 0) else { return };
         let stream = accept(&listener);
         daemon.wait_for("No space left on device");
         let numbers = read_lines(stream);
