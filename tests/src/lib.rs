@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binary;
+pub mod browser;
 pub mod clients;
 pub mod corpus;
 pub mod cutter;
