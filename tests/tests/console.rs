@@ -88,7 +88,7 @@ impl Site {
     fn feed(&mut self, messages: u32) {
         let line = |n: u32| {
             let rpm = if n == 0 { String::new() } else { format!(",\"rpm\":{}", 900 + n) };
-            let temperature = if n % 10 == 0 { 104 } else { 60 + n % 30 };
+            let temperature = if n.is_multiple_of(10) { 104 } else { 60 + n % 30 };
             format!("{{\"device\":\"m{}\",\"temperature\":{temperature}{rpm}}}\n", n % 3)
         };
         let text: String = (0..messages).map(line).collect();
@@ -211,6 +211,8 @@ fn a_flow_is_seen_into_and_changed() {
     browser.until("document.querySelectorAll('.graph .component').length === 6");
     assert_eq!(browser.js("return document.querySelectorAll('.graph .edge').length"), 5);
     site.feed(40);
+    browser.click("[data-component=sensors] rect");
+    browser.until_text("aside.about", "Pull latency");
     browser.click("[data-component=grade] rect");
     browser.until_text("aside.about", "Refused: script");
     browser.until(
@@ -389,7 +391,7 @@ fn pictures() {
     browser.until("document.querySelector('.spark polyline')?.points.length > 50");
     picture(&browser, "flows.png");
     drop(browser);
-    let browser = Browser::start(1280, 960);
+    let browser = Browser::start(1280, 900);
     browser.open(&format!("{}#/flow/plant-engines", site.url));
     browser.click("#theme");
     browser.click("[data-component=grade] rect");

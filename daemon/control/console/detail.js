@@ -25,7 +25,7 @@ const FIGURES = [
 ];
 
 function latency(component) {
-  const us = component.pull_latency_us ?? component.pull_latency?.p50_us;
+  const us = component.pull_latency_us;
   if (us === undefined || us === null) return "";
   return us >= 1000 ? `${rate(us / 1000)} ms` : `${rate(us)} µs`;
 }

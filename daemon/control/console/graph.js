@@ -152,9 +152,11 @@ export function graph(onPick) {
       const path = svg("path", { d, class: "edge" });
       const label = svg("text", { x: at[0], y: at[1], class: "edge-label" });
       const title = svg("title", {});
-      root.append(svg("g", {}, title, path, label));
+      root.append(svg("g", {}, title, path));
       parts.edges.push({ line: path, label, title });
     }
+    // Above all lines.
+    root.append(...parts.edges.map((edge) => edge.label));
     for (const component of components) {
       const { x } = place.get(component.name);
       const y = place.get(component.name).y - BOX.height / 2;

@@ -207,6 +207,11 @@ fn of_component<'a>(
     };
     let help = "0: well, 1: tries again, 2: has given up.";
     to(Figure { subject, name: "health", value: Value::Gauge(health), help });
+    if let Some(ns) = component.pull_ns {
+        let help = "Of a source: how long it takes to give out a batch, lately.";
+        let value = Value::Gauge(ns as f64 / 1e3);
+        to(Figure { subject, name: "pull_microseconds", value, help });
+    }
     for (reason, count) in &component.dead_by_reason {
         let subject = Subject::Dead { id, flow, component: name, reason: reason.name() };
         let value = Value::Counter(*count);

@@ -108,6 +108,9 @@ pub struct Cells {
     pub disk_bytes: Gauge,
     /// Failures that belong to no message, such as a timer's.
     pub errors: Counter,
+    /// How long a source takes to give out a batch, smoothed, in nanoseconds;
+    /// 0 as long as none was timed.
+    pub pull_ns: Gauge,
     named: OnceLock<Arc<Named>>,
 }
 

@@ -48,6 +48,9 @@ pub struct ComponentSnapshot {
     pub disk_bytes: u64,
     /// Failures that belong to no message, such as a timer's.
     pub errors: u64,
+    /// How long a source takes to give out a batch, in nanoseconds: the
+    /// slowest of its shards.
+    pub pull_ns: Option<u64>,
     /// Metrics that its code names itself, by name.
     pub named: Vec<NamedSnapshot>,
 }
@@ -127,6 +130,10 @@ fn component(metrics: &FlowMetrics, at: usize, name: &str, role: Role) -> Compon
         torn_bytes: sum(|c| &c.torn_bytes),
         disk_bytes: metrics.shards.iter().map(|cells| cells[at].disk_bytes.get()).sum(),
         errors: sum(|c| &c.errors),
+        pull_ns: {
+            let pulls = metrics.shards.iter().map(|cells| cells[at].pull_ns.get());
+            pulls.max().filter(|ns| *ns > 0)
+        },
         named: named::merge(metrics.shards.iter().map(|cells| cells[at].named_snapshot())),
     }
 }

@@ -276,6 +276,9 @@ fn status_style(status: &Value) -> Style {
 }
 
 #[cfg(test)]
+mod picture;
+
+#[cfg(test)]
 mod tests {
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;

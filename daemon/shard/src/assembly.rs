@@ -167,6 +167,7 @@ impl Assembly<'_, '_> {
                 work: slab(parts),
                 stuck: false,
                 told,
+                timed_us: 0,
             });
         }
         Ok(inlets)

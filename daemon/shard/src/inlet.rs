@@ -2,6 +2,7 @@
 //! exchanges of other shards, and the ways back of cycles.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ringmain_base::{Now, Reason};
 use ringmain_connectors::{Cx, Pull, Refusals, Source};
@@ -13,6 +14,10 @@ use ringmain_slab::{RowRef, Slab};
 
 use crate::dead_letter::DeadLetters;
 use crate::exchange::Exchange;
+
+/// How often it is timed how long a source takes to give out a batch, in
+/// microseconds.
+const TIME_EVERY_US: u64 = 20_000;
 
 /// How often the position of a source is taken, in microseconds.
 const POSITION_EVERY_US: u64 = 200_000;
@@ -99,6 +104,8 @@ pub(crate) struct SourceInlet {
     /// The last batch of which the source was told that it is accepted;
     /// `None` for a source that does not ask.
     pub told: Option<u64>,
+    /// When a pull is timed again, on the monotonic clock.
+    pub timed_us: u64,
 }
 
 impl SourceInlet {
@@ -113,8 +120,13 @@ impl SourceInlet {
     ) -> (Pull, usize) {
         debug_assert!(self.work.is_empty());
         let refused = cells.dead_total();
+        let since = (now.mono_us >= self.timed_us).then(Instant::now);
         let pull = self.with(io, dead, cells, now, |source, work, cx| source.poll(work, cx));
         let rows = self.work.len();
+        if let Some(since) = since.filter(|_| rows > 0) {
+            self.timed_us = now.mono_us + TIME_EVERY_US;
+            time(cells, since.elapsed());
+        }
         // What was refused is accepted when its dead letter is stored, which
         // the number of this batch tells, too.
         let is_batch = rows > 0 || cells.dead_total() != refused;
@@ -203,6 +215,14 @@ pub(crate) struct LoopInlet {
     pub id: u16,
     pub targets: Vec<Target>,
     pub needs: Vec<usize>,
+}
+
+/// Smooths over the last dozen.
+fn time(cells: &Cells, took: Duration) {
+    let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let before_ns = cells.pull_ns.get();
+    let mean_ns = if before_ns == 0 { took_ns } else { before_ns - before_ns / 8 + took_ns / 8 };
+    cells.pull_ns.set(mean_ns.max(1));
 }
 
 struct SourceRefusals<'a> {

@@ -91,6 +91,8 @@ struct ComponentReport {
     rate_in: f64,
     /// Messages per second.
     rate_out: f64,
+    /// Of a source: how long it takes to give out a batch, lately.
+    pull_latency_us: Option<f64>,
 }
 
 /// An edge.
@@ -222,5 +224,6 @@ fn component(
         bytes_out: component.bytes_out,
         rate_in: rounded(rate_in),
         rate_out: rounded(rate_out),
+        pull_latency_us: component.pull_ns.map(|ns| rounded(ns as f64 / 1e3)),
     }
 }
