@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::time::{Duration, Instant};
 
 use ringmain_tests::sensors::Random;
@@ -72,9 +73,31 @@ impl Input {
     }
 }
 
-fn lines(job: &Job) -> u64 {
-    let bytes = fs::read(job.path("out.ndjson")).unwrap_or_default();
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+/// What has been written, read on from where it was read before: a daemon that
+/// dies may leave half a line behind, which the next one takes away.
+#[derive(Default)]
+struct Output {
+    offset: u64,
+    lines: u64,
+    unique: HashSet<String>,
+}
+
+impl Output {
+    /// Whole lines so far.
+    fn lines(&mut self, job: &Job) -> u64 {
+        let Ok(mut file) = fs::File::open(job.path("out.ndjson")) else { return 0 };
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(self.offset)).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        let whole = &text[..text.rfind('\n').map_or(0, |at| at + 1)];
+        for line in whole.lines() {
+            let (id, _) = line.split_once(",\"c\"").unwrap_or_else(|| panic!("{line}"));
+            self.unique.insert(id.to_owned());
+            self.lines += 1;
+        }
+        self.offset += whole.len() as u64;
+        self.lines
+    }
 }
 
 with_each_driver! {
@@ -86,37 +109,37 @@ with_each_driver! {
         ));
         let mut random = Random::new(7);
         let mut input = Input { next: HashMap::new(), total: 0 };
+        let mut output = Output::default();
         let mut flying = 0;
         for _ in 0..kills() {
             input.append(&job, 3_000, &mut random);
             let daemon = job.start();
             let until = Instant::now() + Duration::from_millis(60 + random.below(200));
             // What was written when each checkpoint was seen to be new.
-            let (mut last, mut written) = (None, vec![lines(&job)]);
+            let (mut last, mut written) = (None, vec![output.lines(&job)]);
             while Instant::now() < until {
-                let now = lines(&job);
+                let now = output.lines(&job);
                 let checkpoint = fs::read(job.path("data/checkpoints/count.checkpoint")).ok();
                 if checkpoint != last {
                     last = checkpoint;
                     written.push(now);
                 }
                 input.append(&job, random.below(200), &mut random);
+                std::thread::sleep(Duration::from_millis(3));
             }
             daemon.signal(Signal::KILL);
             drop(daemon);
             // A checkpoint may have been begun before the one before it was
             // seen: what was there two of them ago is safe for certain.
             let safe = written[written.len().saturating_sub(3)];
-            flying += lines(&job) - safe;
+            flying += output.lines(&job) - safe;
         }
         let daemon = job.start();
         let total = input.total as usize;
-        let unique = || {
-            let text = fs::read_to_string(job.path("out.ndjson")).unwrap_or_default();
-            let whole = text.lines().filter(|line| line.ends_with('}'));
-            whole.filter_map(|line| line.split_once(",\"c\"")).map(|(id, _)| id.to_owned()).collect::<HashSet<_>>()
-        };
-        ringmain_tests::until("everything is counted", || unique().len() == total);
+        ringmain_tests::until("everything is counted", || {
+            output.lines(&job);
+            output.unique.len() == total
+        });
         assert_eq!(daemon.drain().status.code(), Some(0));
 
         let out = job.json("out.ndjson");
@@ -128,10 +151,10 @@ with_each_driver! {
         }
         assert!(again as u64 <= flying, "{again} came again, {flying} were in flight");
         // One more life finds everything done.
-        let before = lines(&job);
+        let before = output.lines(&job);
         let daemon = job.start();
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(daemon.drain().status.code(), Some(0));
-        assert_eq!(lines(&job), before);
+        assert_eq!(output.lines(&job), before);
     }
 }
