@@ -15,7 +15,7 @@
 //! message, no address, no text is ever part of a name or tag.
 
 use ringmain_connectors::Health;
-use ringmain_metrics::ComponentSnapshot;
+use ringmain_metrics::{ComponentSnapshot, Role};
 
 use crate::view::{FlowSample, Sample, Status, View};
 
@@ -160,6 +160,9 @@ fn of_flow<'a>(sample: &'a FlowSample, to: &mut dyn FnMut(Figure<'a>)) {
     figure("messages_rejected", Value::Counter(dead), "Messages refused by any component.");
     let up = f64::from(u8::from(sample.status() == Status::Deployed));
     figure("up", Value::Gauge(up), "1 while it is deployed and well.");
+    let failed = matches!(sample.status(), Status::Failed | Status::Error | Status::Unknown);
+    let help = "1 when it could not be started, went wrong, or its shard does not answer.";
+    figure("failed", Value::Gauge(f64::from(u8::from(failed))), help);
     figure("shards", Value::Gauge(sample.flow.at_work() as f64), "Shards that work on it.");
     let memory = Value::Gauge(sample.flow.memory_now() as f64);
     figure("memory_bytes", memory, "Its queues and buffers.");
@@ -200,6 +203,31 @@ fn of_component<'a>(
     count("messages_dead", component.dead, "Messages refused.");
     count("bytes_in", component.bytes_in, "Bytes read from outside.");
     count("bytes_out", component.bytes_out, "Bytes written to the outside.");
+    match component.role {
+        Role::Source => {}
+        Role::Operator => {
+            count("keys_evicted", component.evicted, "Keys forgotten to make room.");
+            count("messages_late", component.late, "Messages that came after their window.");
+            count("errors", component.errors, "Failures of timers.");
+        }
+        Role::Sink => {
+            count("messages_spilled", component.spilled, "Messages stored on disk.");
+            count("messages_resent", component.resent, "Stored messages that it was given.");
+            let help = "Bytes of torn ends of what was stored, cut off at the start.";
+            count("spill_torn_bytes", component.torn_bytes, help);
+        }
+    }
+    let mut gauge = |name, value: u64, help| {
+        to(Figure { subject, name, value: Value::Gauge(value as f64), help });
+    };
+    match component.role {
+        Role::Source => {}
+        Role::Operator => {
+            gauge("keys", component.keys, "Keys that it knows.");
+            gauge("messages_held", component.held, "Messages that it holds back.");
+        }
+        Role::Sink => gauge("spill_disk_bytes", component.disk_bytes, "Stored messages on disk."),
+    }
     let health = match health {
         None | Some(Health::Good) => 0.0,
         Some(Health::Retrying(_)) => 1.0,

@@ -174,7 +174,8 @@ fn show(flow: &Value) -> String {
     for error in flow["errors"].as_array().into_iter().flatten() {
         out.push_str(&format!("error: {}\n", text(error)));
     }
-    let mut table = Table::new(&["component", "in", "out", "dropped", "dead", "in/s", "health"]);
+    let mut table =
+        Table::new(&["component", "in", "out", "dropped", "dead", "in/s", "pull us", "health"]);
     for component in flow["components"].as_array().into_iter().flatten() {
         let health = match component["health_detail"].as_str() {
             Some(why) => why.to_owned(),
@@ -187,6 +188,7 @@ fn show(flow: &Value) -> String {
             number(&component["dropped"]),
             number(&component["dead"]),
             number(&component["rate_in"]),
+            number(&component["pull_latency_us"]),
             health,
         ]);
     }

@@ -93,6 +93,20 @@ struct ComponentReport {
     rate_out: f64,
     /// Of a source: how long it takes to give out a batch, lately.
     pull_latency_us: Option<f64>,
+    /// Of a sink: messages that were stored on disk because it had no room.
+    spilled: u64,
+    /// Stored messages that it was given.
+    resent: u64,
+    /// Bytes that stored messages take on disk.
+    spill_disk_bytes: u64,
+    /// Bytes of torn ends of what was stored, cut off at the start.
+    spill_torn_bytes: u64,
+    /// Of an operator: keys that it knows.
+    keys: u64,
+    /// Keys that it has forgotten to make room.
+    keys_evicted: u64,
+    /// Messages that came after their window was closed.
+    late: u64,
 }
 
 /// An edge.
@@ -225,5 +239,12 @@ fn component(
         rate_in: rounded(rate_in),
         rate_out: rounded(rate_out),
         pull_latency_us: component.pull_ns.map(|ns| rounded(ns as f64 / 1e3)),
+        spilled: component.spilled,
+        resent: component.resent,
+        spill_disk_bytes: component.disk_bytes,
+        spill_torn_bytes: component.torn_bytes,
+        keys: component.keys,
+        keys_evicted: component.evicted,
+        late: component.late,
     }
 }

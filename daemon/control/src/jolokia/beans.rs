@@ -175,6 +175,7 @@ fn component(sample: &FlowSample, at: usize, health: Option<&Health>) -> Bean {
         Some(Health::Retrying(why)) => ("retrying", why.as_str().into()),
         Some(Health::Failed(why)) => ("failed", why.as_str().into()),
     };
+    let pull = component.pull_ns.map(|ns| ns as f64 / 1e3);
     let role = match component.role {
         Role::Source => "source",
         Role::Operator => "operator",
@@ -198,6 +199,11 @@ fn component(sample: &FlowSample, at: usize, health: Option<&Health>) -> Bean {
             attribute("BytesOut", component.bytes_out, "Bytes written to the outside"),
             attribute("RateIn", rate_in, "Messages per second"),
             attribute("RateOut", rate_out, "Messages per second"),
+            attribute("PullLatencyMicroseconds", pull, "A source's: time for a batch"),
+            attribute("Spilled", component.spilled, "Stored on disk for want of room"),
+            attribute("Resent", component.resent, "Stored messages that the sink was given"),
+            attribute("SpillDiskBytes", component.disk_bytes, "Stored messages on disk"),
+            attribute("Keys", component.keys, "Keys that an operator knows"),
         ],
         operations: &[],
     }
