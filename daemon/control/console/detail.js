@@ -3,7 +3,7 @@
 import { flow as path, get, Refused } from "./api.js";
 import { dead } from "./dead.js";
 import { definition } from "./definition.js";
-import { bytes, count, h, rate, say, time } from "./dom.js";
+import { arrange, bytes, count, h, rate, say, time } from "./dom.js";
 import { badge, change, pressure, runs, spark, when } from "./flows.js";
 import { graph } from "./graph.js";
 import { schedule } from "./schedule.js";
@@ -40,9 +40,11 @@ export function page(name, tab, refresh) {
   const toggle = h("button", { type: "button", onclick: () => change(runs(flow) ? "stop" : "start", flow, refresh) });
   const act = (label, action, danger) => h("button", { type: "button", class: danger ? "danger" : "", onclick: () =>
     change(action, flow, (did) => (did === "delete" ? (location.hash = "#/") : refresh())) }, label);
+  // Nothing can be done to a flow that has not answered yet.
+  const actions = h("div", { class: "row", hidden: true }, toggle, act("Clone", "clone"), act("Delete", "delete", true));
   const errors = h("div", { class: "errors", hidden: true, role: "alert" });
   const tiles = h("div", { class: "tiles" });
-  const tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "About the flow" });
+  const tabs = h("div", { class: "tabs", role: "tablist", hidden: true, "aria-label": "About the flow" });
   const panel = h("div", { role: "tabpanel", id: "panel", tabindex: "-1" });
 
   const pick = (component) => {
@@ -118,7 +120,7 @@ export function page(name, tab, refresh) {
       tr.classList.toggle("picked", c.name === picked);
       return tr;
     });
-    if (trs.length !== body.children.length || trs.some((tr, at) => body.children[at] !== tr)) body.replaceChildren(...trs);
+    arrange(body, trs);
     detail();
     open?.update?.(flow);
   };
@@ -143,7 +145,7 @@ export function page(name, tab, refresh) {
 
   const node = h("section", { "aria-labelledby": "flow-title" },
     h("nav", { "aria-label": "Way back" }, h("a", { href: "#/" }, "Flows"), h("span", { class: "soft" }, " / ")),
-    h("div", { class: "head" }, h("h1", { id: "flow-title" }, name), badgeAt, h("span", { class: "grow" }), toggle, act("Clone", "clone"), act("Delete", "delete", true)),
+    h("div", { class: "head" }, h("h1", { id: "flow-title" }, name), badgeAt, h("span", { class: "grow" }), actions),
     facts, errors, tiles, tabs, panel);
 
   const update = async () => {
@@ -155,6 +157,7 @@ export function page(name, tab, refresh) {
       return;
     }
     const first = panel.childElementCount === 0;
+    actions.hidden = tabs.hidden = false;
     draw();
     if (first) show(TABS.some(([key]) => key === tab) ? tab : "overview");
   };

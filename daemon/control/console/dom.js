@@ -29,6 +29,26 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
+/**
+ * Has a table's body show these rows, in this order. Those that stay are moved
+ * as little as possible, so that they keep the focus that is in them; and not
+ * at all while one of them has a menu open.
+ */
+export function arrange(body, rows) {
+  const stay = new Set(rows);
+  [...body.children].forEach((row) => stay.has(row) || row.remove());
+  if (body.querySelector(":popover-open")) {
+    rows.forEach((row) => row.parentNode === body || body.append(row));
+    return;
+  }
+  rows.forEach((row, at) => {
+    const there = body.children[at] ?? null;
+    if (there === row) return;
+    if (row.parentNode === body && body.moveBefore) body.moveBefore(row, there);
+    else body.insertBefore(row, there);
+  });
+}
+
 /** A count. */
 export const count = (n) => (n === undefined || n === null ? "" : whole.format(n));
 
@@ -71,6 +91,26 @@ export function time(text) {
 
 /** How warm a percentage of backpressure is. */
 export const heat = (percent) => (percent >= 50 ? "hot" : percent >= 10 ? "warm" : "good");
+
+/** A button that opens a list of links and buttons beside it. */
+export function menu(label, entries) {
+  const list = h("div", { popover: "auto", class: "menu card", "aria-label": label }, entries);
+  const button = h("button", { type: "button", class: "small", "aria-label": label, "aria-haspopup": "true", "aria-expanded": "false" }, "\u22ef");
+  button.popoverTargetElement = list;
+  list.addEventListener("beforetoggle", (event) => {
+    const opens = event.newState === "open";
+    button.setAttribute("aria-expanded", String(opens));
+    if (!opens) return;
+    const { right, bottom } = button.getBoundingClientRect();
+    list.style.right = `${Math.max(8, document.documentElement.clientWidth - right)}px`;
+    // Above the button where there is no room below.
+    const room = innerHeight - bottom > 40 * entries.length;
+    list.style.top = room ? `${bottom + 4}px` : "auto";
+    list.style.bottom = room ? "auto" : `${innerHeight - bottom + 30}px`;
+  });
+  list.addEventListener("click", () => list.hidePopover());
+  return [button, list];
+}
 
 /** A note that goes by itself; errors stay longer. */
 export function toast(text, kind = "good") {

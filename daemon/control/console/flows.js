@@ -2,7 +2,7 @@
 
 import { flow as path, get, send } from "./api.js";
 import { columns } from "./columns.js";
-import { ask, count, h, heat, rate, say, svg, time, toast } from "./dom.js";
+import { arrange, ask, count, h, heat, menu, rate, say, svg, time, toast } from "./dom.js";
 
 const COLUMNS = [
   { key: "name", label: "Flow", width: 160, sortable: true },
@@ -13,8 +13,8 @@ const COLUMNS = [
   { key: "runners", label: "Runners", width: 82, sortable: true, number: true },
   { key: "rejected", label: "Rejected", width: 86, sortable: true, number: true },
   { key: "creator", label: "Creator", width: 122, sortable: true },
-  { key: "schedule", label: "Schedule", width: 94 },
-  { key: "settings", label: "Settings", width: 204 },
+  { key: "schedule", label: "Schedule", width: 130 },
+  { key: "settings", label: "Settings", width: 168 },
 ];
 
 const WORDS = { deployed: "good", deploying: "warm", partial: "warm", failed: "hot", error: "hot" };
@@ -115,10 +115,14 @@ export function page(refresh) {
     const tr = h("tr", { "data-flow": flow.name }, cells);
     const of = Object.fromEntries(COLUMNS.map((c, at) => [c.key, cells[at]]));
     of.name.append(h("a", { href: `#/flow/${encodeURIComponent(flow.name)}` }, flow.name));
-    const button = (label, action, danger) => h("button", { type: "button", class: danger ? "small danger" : "small",
+    const button = (label, action, danger) => h("button", { type: "button", class: danger ? "danger" : "",
       "aria-label": `${label} ${flow.name}`, onclick: () => change(action, entry.flow, refresh) }, label);
+    const link = (label, tab) => h("a", { class: "button", href: `#/flow/${encodeURIComponent(flow.name)}/${tab}` }, label);
     const toggle = h("button", { type: "button", class: "small", onclick: () => change(runs(entry.flow) ? "stop" : "start", entry.flow, refresh) });
-    of.settings.append(h("div", { class: "buttons" }, toggle, button("Clone", "clone"), button("Delete", "delete", true)));
+    const edit = h("a", { class: "button small", href: `#/flow/${encodeURIComponent(flow.name)}/definition`, "aria-label": `Edit ${flow.name}` }, "Edit");
+    const more = menu(`More of ${flow.name}`, [link("See details", "overview"), link("Tap", "tap"), link("Dead letters", "dead"),
+      link("Schedule", "schedule"), button("Clone", "clone"), button("Delete", "delete", true)]);
+    of.settings.append(h("div", { class: "buttons" }, toggle, edit, more));
     const entry = { tr, of, toggle, flow };
     return entry;
   };
@@ -157,8 +161,7 @@ export function page(refresh) {
       fill(entry, flow);
       return entry.tr;
     });
-    // Rows that stand where they should keep the focus that is in them.
-    if (trs.length !== body.children.length || trs.some((tr, at) => body.children[at] !== tr)) body.replaceChildren(...trs);
+    arrange(body, trs);
     table.sorted(key, down);
     const sum = (of) => flows.reduce((total, flow) => total + flow[of], 0);
     say(summary, `${flows.filter(runs).length} of ${flows.length} at work, ${rate(sum("throughput_in"))} messages/s in, ${rate(sum("throughput_out"))} out`);

@@ -15,7 +15,7 @@ export function schedule(flow, { refresh }) {
   const runs = h("div", { class: "card scroll spaced", hidden: true }, h("table", {}, h("caption", { class: "hidden" }, "Runs, the newest first"),
     h("thead", {}, h("tr", {}, ["Run", "Result", "Due", "Started", "Ended", "In", "Out", "Rejected", "Errors"].map((label) =>
       h("th", { scope: "col", class: ["In", "Out", "Rejected"].includes(label) ? "number" : "" }, label)))), body));
-  const area = h("textarea", { class: "mono short", "aria-label": "Schedule", spellcheck: "false", placeholder: "cron = \"0 6 * * *\"\nduration = \"2h\"" });
+  const area = h("textarea", { class: "mono short", "aria-label": "Schedule", spellcheck: "false", placeholder: "cron = \"0 0 6 * * *\"\nduration = \"2h\"" });
   const errors = h("div", { class: "errors", hidden: true, role: "alert" });
 
   const change = async (method, rest, text) => {
