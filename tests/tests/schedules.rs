@@ -173,3 +173,32 @@ fn a_schedule_is_set_and_taken_away_over_the_api_and_from_the_command_line() {
     assert!(call(&["deploy", "--stopped", "plant.toml"]).starts_with("plant: "));
     assert_eq!(site.flow("plant")["status"], "undeployed");
 }
+
+#[test]
+fn scripts_of_flows_that_run_are_reloaded_beside_flows_that_wait() {
+    let lua = |name: &str, schedule: &str| {
+        format!(
+            "name = \"{name}\"\nallow_loss = true\n{schedule}\n\
+             [sources.made]\ntype = \"generator\"\nrate = 500\n\
+             [operators.mark]\ntype = \"lua\"\ninputs = [\"made\"]\nscript = \"{name}.lua\"\n\
+             [sinks.out]\ntype = \"file\"\ninputs = [\"mark\"]\npath = \"{name}.ndjson\"\n"
+        )
+    };
+    let script = |mark: &str| format!("return function(msg) msg.mark = '{mark}' return msg end\n");
+    let job = Job::new(Driver::Auto)
+        .file("waits.lua", script("one"))
+        .file("runs.lua", script("one"))
+        .and_flow(&lua("waits", "[schedule]\ncron = \"0 0 0 29 2 *\"\nduration = \"1h\""))
+        .and_flow(&lua("runs", ""));
+    let daemon = job.start();
+    let seen = |mark: &str| {
+        let text = std::fs::read_to_string(job.path("runs.ndjson")).unwrap_or_default();
+        text.contains(&format!("\"mark\":\"{mark}\""))
+    };
+    until("it runs", || seen("one"));
+    job.write("waits.lua", script("two"));
+    job.write("runs.lua", script("two"));
+    until("the new script runs", || seen("two"));
+    assert!(!job.path("waits.ndjson").exists());
+    assert_eq!(daemon.drain().status.code(), Some(0));
+}

@@ -138,7 +138,10 @@ fn carry(
 ) -> Result<Outcome, RunError> {
     let resident = is_resident(prepared);
     reload::show(prepared, view);
-    let scripts = Scripts::watch(&prepared.plan.flows);
+    // Of those that begin now, in the order in which they will stand.
+    let now: Vec<_> =
+        prepared.plan.flows.iter().filter(|flow| flow.schedule.is_none()).cloned().collect();
+    let scripts = Scripts::watch(&now);
     let mut running = start(prepared, store, options.io, clock, resident)?;
     running.show(view);
     running.flows.iter().for_each(|flow| view.live(flow));

@@ -58,8 +58,8 @@ pub(super) struct Entry {
     on: Option<On>,
     /// Begins when the run that is on has ended.
     queued: Option<Due>,
-    /// The newest life that was seen.
-    seen_life: u64,
+    /// The newest life that was seen; none before the first look.
+    seen_life: Option<u64>,
     unsaved: bool,
     news: bool,
 }
@@ -78,7 +78,7 @@ impl Entry {
             book,
             on: None,
             queued: None,
-            seen_life: 0,
+            seen_life: None,
             unsaved: true,
             news: true,
         };
@@ -170,12 +170,16 @@ impl Entry {
     /// Sees how the run goes that is on.
     fn observe(&mut self, now: Now, stage: &mut dyn Stage) {
         let life = stage.life(&self.name);
+        let newest = life.as_ref().map_or(0, |life| life.id());
+        // What came to its end before there was a schedule was no run of it.
+        let is_old = life.as_ref().is_none_or(|life| !life.at_work());
+        self.seen_life.get_or_insert(if is_old { newest } else { newest - 1 });
         let Some(mut on) = self.on.take() else { return self.notice(life, now) };
         if let Flow::Starting(answer) = &mut on.flow {
             match answer.try_recv() {
                 Err(TryRecvError::Empty) => return self.on = Some(on),
                 Ok(Err(failure)) => {
-                    self.seen_life = life.map_or(self.seen_life, |life| life.id());
+                    self.seen_life = Some(newest);
                     return self.close(Outcome::Failed, now, Counts::default(), failure.errors);
                 }
                 Err(TryRecvError::Closed) => {
@@ -192,12 +196,10 @@ impl Entry {
         self.watch(on, life, now, stage);
     }
 
-    /// A flow that somebody has started is a run, too.
+    /// A flow that somebody has started is a run, too; it may have ended since.
     fn notice(&mut self, life: Option<Arc<dyn Life>>, now: Now) {
-        let Some(life) = life.filter(|life| life.id() > self.seen_life && life.at_work()) else {
-            return;
-        };
-        self.seen_life = life.id();
+        let Some(life) = life.filter(|life| Some(life.id()) > self.seen_life) else { return };
+        self.seen_life = Some(life.id());
         let due = Due { cause: Cause::Manual, at_us: now.wall_us };
         self.open(due, Flow::On(life), now);
     }
@@ -210,7 +212,7 @@ impl Entry {
         stage: &mut dyn Stage,
     ) {
         let Flow::On(life) = &on.flow else { return self.on = Some(on) };
-        self.seen_life = self.seen_life.max(life.id());
+        self.seen_life = self.seen_life.max(Some(life.id()));
         let is_newest = newest.as_ref().is_some_and(|newest| newest.id() == life.id());
         if is_newest && life.at_work() {
             let over = on.ends_us.is_some_and(|ends| now.wall_us >= ends);

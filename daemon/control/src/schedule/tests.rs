@@ -311,6 +311,14 @@ fn what_somebody_starts_and_stops_by_hand_is_a_run_too() {
     assert_eq!(play.results(), [Outcome::Stopped]);
     assert_eq!(play.report().runs[0].cause, book::Cause::Manual);
     assert_eq!(play.wishes(), []);
+    // One that is over before anybody looks.
+    play.theatre.start();
+    play.theatre.complete(7);
+    play.pass(S);
+    play.pass(S);
+    assert_eq!(play.results(), [Outcome::Stopped, Outcome::Completed]);
+    assert_eq!(play.report().runs[1].counts.messages_in, 7);
+    assert_eq!(play.wishes(), [Wish::Stop]);
 }
 
 #[test]
