@@ -41,6 +41,7 @@ pub use check::{Given, Prepared, prepare};
 pub use dead::{DeadError, Filter, Letter, Replay, Replayed, letters, list, replay};
 pub use flow_test::{Failure, TestCase, TestReport, TestSuite, junit, test};
 pub use keeper::Keeper;
+pub use live::LogStream;
 pub use run::{Outcome, RunError, RunOptions, RunState, run};
 pub use store::{Checkpoint, Store, StoreError};
 pub use summary::Summary;

@@ -1,7 +1,8 @@
 //! What is going on, while it goes on: a table on a terminal, a line every ten
 //! seconds elsewhere. Both on standard error: standard output is a sink.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{self, IsTerminal, Stderr, Write, stderr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ringmain_connectors::Health;
@@ -13,12 +14,47 @@ use crate::summary::grouped;
 const TABLE_EVERY: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// Writes to standard error past the table.
+static WRITES: AtomicU64 = AtomicU64::new(0);
+
+/// Standard error for whoever logs. A live table is printed anew below what is
+/// written here, instead of over it.
+#[derive(Debug)]
+pub struct LogStream(Stderr);
+
+impl LogStream {
+    /// To standard error.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(stderr())
+    }
+}
+
+impl Default for LogStream {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Write for LogStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        WRITES.fetch_add(1, Ordering::Relaxed);
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Prints figures at intervals.
 pub(crate) struct Live {
     terminal: bool,
     next: Instant,
     last: Vec<Snapshot>,
+    /// Of the table that stands there, if nothing was written below it.
     lines: usize,
+    writes: u64,
     health: Vec<Vec<Health>>,
 }
 
@@ -27,7 +63,7 @@ impl Live {
         let terminal = stderr().is_terminal();
         let first = if terminal { TABLE_EVERY } else { LINE_EVERY };
         let next = Instant::now() + first;
-        Self { terminal, next, last: Vec::new(), lines: 0, health: Vec::new() }
+        Self { terminal, next, last: Vec::new(), lines: 0, writes: 0, health: Vec::new() }
     }
 
     /// Reports what has become of the components' health; to be called once
@@ -75,18 +111,45 @@ impl Live {
     }
 
     fn table(&mut self, snapshots: &[Snapshot]) {
-        let mut text = String::new();
-        if self.lines > 0 {
-            text.push_str(&format!("\x1b[{}A\x1b[J", self.lines));
-        }
-        let start = text.len();
+        let mut table = String::new();
         for (at, snapshot) in snapshots.iter().enumerate() {
-            table(&mut text, snapshot, self.last.get(at));
+            self::table(&mut table, snapshot, self.last.get(at));
         }
-        self.lines = text[start..].matches('\n').count();
+        let writes = WRITES.load(Ordering::Relaxed);
+        let over = if writes == self.writes { self.lines } else { 0 };
+        let (columns, rows) = size();
+        let (text, lines) = screen(&table, over, columns, rows);
+        (self.lines, self.writes) = (lines, writes);
         // A terminal that is gone is no reason to stop.
         let _ = stderr().lock().write_all(text.as_bytes());
     }
+}
+
+/// Columns and rows of the terminal.
+fn size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(stderr());
+    let size = size.ok().filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    size.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)))
+}
+
+/// What to send so that the table stands over `over` lines of the last one;
+/// and how many lines it has. No line may wrap and none scroll out of sight:
+/// the way back up is counted in lines.
+fn screen(table: &str, over: usize, columns: usize, rows: usize) -> (String, usize) {
+    let mut text = String::new();
+    if over > 0 {
+        text.push_str(&format!("\x1b[{over}A\x1b[J"));
+    }
+    let all = table.lines().count();
+    let shown = if all < rows { all } else { rows.saturating_sub(2) };
+    for line in table.lines().take(shown) {
+        text.extend(line.chars().take(columns));
+        text.push('\n');
+    }
+    if shown < all {
+        text.push_str(&format!("  and {} more lines\n", all - shown));
+    }
+    (text, shown + usize::from(shown < all))
 }
 
 fn table(text: &mut String, now: &Snapshot, last: Option<&Snapshot>) {
@@ -146,4 +209,18 @@ fn line(now: &Snapshot, last: Option<&Snapshot>) -> String {
 fn seconds_between(now: &Snapshot, last: Option<&Snapshot>) -> f64 {
     let since = last.map_or(0, |last| last.now_us);
     (now.now_us.saturating_sub(since) as f64 / 1e6).max(1e-3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_goes_over_the_last_and_never_wraps_or_scrolls() {
+        let table = "a long line\nb\nc\n";
+        assert_eq!(screen(table, 0, 80, 24), (table.to_owned(), 3));
+        assert_eq!(screen(table, 3, 6, 24), ("\x1b[3A\x1b[Ja long\nb\nc\n".to_owned(), 3));
+        let (text, lines) = screen(table, 0, 80, 3);
+        assert_eq!((text.as_str(), lines), ("a long line\n  and 2 more lines\n", 2));
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) fn init(plan: &LogPlan) {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
+        .with_writer(ringmain_control::LogStream::new);
     match plan.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
