@@ -250,3 +250,44 @@ fn what_is_not_shown_is_counted_and_holds_nothing_up() {
     drop(deaf);
     assert_eq!(plant.daemon.drain().ok().rows("out")[1], u64::from(COUNT) / 2);
 }
+
+#[test]
+fn a_flow_on_several_shards_is_seen_once() {
+    const COUNT: u32 = 2_000;
+    let cores: Vec<_> =
+        ringmain_tests::machine::cores().iter().take(2).map(ToString::to_string).collect();
+    let (tcp, port) = (free_port(), free_port());
+    let flow = FLOW.replace("PORT", &tcp.to_string()) + "[partition]\nkey = [\"n\"]\n";
+    let job = Job::new(Driver::Auto)
+        .daemon_file(&format!(
+            "[shards]\ncores = \"{}\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n",
+            cores.join(",")
+        ))
+        .and_flow(&flow);
+    let daemon = job.start();
+    drop(connect(port));
+    let mut feed = connect(tcp);
+    let api = format!("http://127.0.0.1:{port}");
+    let tap = |component: &str| {
+        let mut command = Command::new(binary::ringmain());
+        let target = format!("plant.north.{component}");
+        let count = (COUNT / 2).to_string();
+        command.args(["tap", &target, "--api", &api, "--limit", "10000", "--count", &count]);
+        let begun = || daemon.said().matches("begun").count();
+        let before = begun();
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        until("the tap is open", || begun() > before);
+        Tapping(child)
+    };
+    let (even, out) = (tap("even"), tap("out"));
+    // No more than may wait for a reader, however slow it is.
+    send(&mut feed, 0..COUNT);
+    for tap in [even, out] {
+        let (lines, _) = tap.lines();
+        let number = |line: &String| serde_json::from_str::<Value>(line).unwrap()["n"].as_u64();
+        let mut numbers: Vec<_> = lines.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        assert!(numbers.into_iter().eq((0..u64::from(COUNT)).step_by(2)));
+    }
+    assert_eq!(daemon.drain().status.code(), Some(0));
+}

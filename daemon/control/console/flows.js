@@ -123,19 +123,21 @@ export function page(refresh) {
     const more = menu(`More of ${flow.name}`, [link("See details", "overview"), link("Tap", "tap"), link("Dead letters", "dead"),
       link("Schedule", "schedule"), button("Clone", "clone"), button("Delete", "delete", true)]);
     of.settings.append(h("div", { class: "buttons" }, toggle, edit, more));
-    const entry = { tr, of, toggle, flow };
+    const rejected = h("a", { href: `#/flow/${encodeURIComponent(flow.name)}/dead`, "aria-label": `Dead letters of ${flow.name}` });
+    of.rejected.append(rejected);
+    const entry = { tr, of, toggle, rejected, flow };
     return entry;
   };
 
   const fill = (entry, flow) => {
-    const { of, toggle } = entry;
+    const { of, toggle, rejected } = entry;
     entry.flow = flow;
     if (of.status.textContent !== flow.status) of.status.replaceChildren(badge(flow.status));
     of.throughput_in.replaceChildren(spark(flow.name), h("span", {}, rate(flow.throughput_in)));
     say(of.throughput_out, rate(flow.throughput_out));
     of.backpressure_percent.replaceChildren(pressure(flow.backpressure_percent));
     say(of.runners, count(flow.runners));
-    say(of.rejected, count(flow.rejected));
+    say(rejected, count(flow.rejected));
     of.rejected.classList.toggle("warm", flow.rejected > 0);
     say(of.creator, flow.creator);
     say(of.schedule, when(flow));
