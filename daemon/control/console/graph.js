@@ -147,7 +147,8 @@ export function graph(onPick) {
         const points = [[x1, y1], ...stops.flatMap((p) => [[p.x, p.y], [p.x + BOX.width, p.y]]), [x2, y2]];
         d = line(points);
         const [[xa, ya], [xb, yb]] = stops.length ? points.slice(1, 3) : points;
-        at = [(xa + xb) / 2, (ya + yb) / 2 - 6];
+        // Beside a line that climbs, above one that does not.
+        at = [(xa + xb) / 2 - Math.min(24, Math.abs(ya - yb) / 2), (ya + yb) / 2 - 6];
       }
       const path = svg("path", { d, class: "edge" });
       const label = svg("text", { x: at[0], y: at[1], class: "edge-label" });

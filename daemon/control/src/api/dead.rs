@@ -122,7 +122,7 @@ async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DeadError> + Send + 'static,
 ) -> Result<Json<T>, Problem> {
     let status = |error: &DeadError| match error {
-        DeadError::Refused(_) | DeadError::CutOff => StatusCode::CONFLICT,
+        DeadError::Refused(_) | DeadError::CutOff | DeadError::Line { .. } => StatusCode::CONFLICT,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
     match tokio::task::spawn_blocking(work).await {

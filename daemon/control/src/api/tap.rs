@@ -217,11 +217,14 @@ impl Look {
             if self.wanted.count.is_some_and(|count| self.shown >= count) {
                 return Some(self.end("all messages that were asked for have been shown"));
             }
+            if let Some(event) = self.tell() {
+                return Some(event);
+            }
             if let Some(tapped) = self.tap.next() {
                 self.shown += 1;
                 return Some(self.message(&tapped));
             }
-            if let Some(event) = self.tell().or_else(|| self.follow()) {
+            if let Some(event) = self.follow() {
                 return Some(event);
             }
             tokio::time::sleep(LOOK_EVERY).await;

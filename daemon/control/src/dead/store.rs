@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use ringmain_config::FlowPlan;
-use ringmain_config::plan::{Segment, SinkKind};
+use ringmain_config::plan::{EncodePlan, FramePlan, Segment, SinkKind};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -75,6 +75,11 @@ pub(crate) fn path(flow: &FlowPlan) -> Result<PathBuf, String> {
             sink.name
         ));
     };
+    if sink.encode != EncodePlan::Json || sink.frame != FramePlan::Newline {
+        return Err(format!(
+            "the dead letters of '{name}' are not written as lines of JSON, which can be read again"
+        ));
+    }
     let literal = file.path.segments.iter().map(|segment| match segment {
         Segment::Literal(text) => Some(text.as_str()),
         _ => None,
