@@ -10,6 +10,11 @@ use std::path::Path;
 pub(crate) fn replace(path: &Path, beside: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = File::create(beside)?;
     parts.iter().try_for_each(|part| file.write_all(part))?;
+    put_in_place(&file, path, beside)
+}
+
+/// The same, with a file that has been written.
+pub(crate) fn put_in_place(file: &File, path: &Path, beside: &Path) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(old) => file.set_permissions(old.permissions())?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -11,8 +11,9 @@
 //!
 //! Invariants: like any batch, one of a replay runs only with credit, and is
 //! numbered, so that its acceptance is known. Nothing is taken in once the
-//! flow drains. Deliberately absent: a position; a replay that is cut off
-//! leaves the letters where they were.
+//! flow drains. Deliberately absent: a position. A replay that is cut off leaves
+//! the letters where they were; what it has done to the state of operators may
+//! be in a checkpoint, and is done again when they are replayed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +25,7 @@ use ringmain_config::plan::DecodePlan;
 use ringmain_ops::chain::{Outside, Target};
 use ringmain_slab::SharedSchema;
 
+use crate::checkpoint::Checkpoints;
 use crate::control::FlowControl;
 use crate::exchange::{Keys, owns};
 use crate::flow::FlowShard;
@@ -191,8 +193,10 @@ impl FlowShard {
             current.replay.cut.store(true, Ordering::Release);
             return 1;
         }
+        // The state that is being saved is that of a moment.
+        let aligning = self.checkpoints.as_ref().is_some_and(Checkpoints::is_aligning);
         let mut work = 0;
-        for _ in 0..BATCHES_PER_TURN {
+        for _ in 0..if aligning { 0 } else { BATCHES_PER_TURN } {
             match self.replay_batch(&mut current, now) {
                 Some(rows) => work += rows,
                 None => break,
