@@ -1,12 +1,39 @@
 //! A flow as a picture: Mermaid for pages, DOT for graphviz.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::plan::{FlowPlan, Input};
 
+/// What is written beside components and edges: figures of a running flow.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// By component.
+    pub components: BTreeMap<String, String>,
+    /// By producer, with its port, and consumer.
+    pub edges: BTreeMap<(String, String), String>,
+}
+
+impl Notes {
+    fn of_component(&self, name: &str, line_end: &str) -> String {
+        self.components.get(name).map(|note| format!("{line_end}{note}")).unwrap_or_default()
+    }
+
+    /// With what is written at the edge anyway.
+    fn of_edge(&self, edge: &Edge<'_>) -> Option<String> {
+        let from = match edge.port {
+            Some(port) => format!("{}.{port}", edge.from),
+            None => edge.from.to_owned(),
+        };
+        let note = self.edges.get(&(from, edge.to.to_owned())).cloned();
+        let words: Vec<String> = edge.label.clone().into_iter().chain(note).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+}
+
 /// Mermaid flowchart of a flow.
 #[must_use]
-pub fn mermaid(flow: &FlowPlan) -> String {
+pub fn mermaid(flow: &FlowPlan, notes: &Notes) -> String {
     let mut out = String::from("flowchart LR\n");
     for shape in shapes(flow) {
         let (open, close) = match shape.role {
@@ -15,11 +42,12 @@ pub fn mermaid(flow: &FlowPlan) -> String {
             Role::Sink => ("[/", "/]"),
         };
         let id = mermaid_id(shape.name);
-        let _ = writeln!(out, "    {id}{open}\"{}<br/>{}\"{close}", shape.name, shape.kind);
+        let note = notes.of_component(shape.name, "<br/>");
+        let _ = writeln!(out, "    {id}{open}\"{}<br/>{}{note}\"{close}", shape.name, shape.kind);
     }
     for edge in edges(flow) {
         let arrow = if edge.bounded { "-.->" } else { "-->" };
-        let label = edge.label.map(|l| format!("|\"{l}\"|")).unwrap_or_default();
+        let label = notes.of_edge(&edge).map(|l| format!("|\"{l}\"|")).unwrap_or_default();
         let (from, to) = (mermaid_id(edge.from), mermaid_id(edge.to));
         let _ = writeln!(out, "    {from} {arrow}{label} {to}");
     }
@@ -28,7 +56,7 @@ pub fn mermaid(flow: &FlowPlan) -> String {
 
 /// Graphviz DOT of a flow.
 #[must_use]
-pub fn dot(flow: &FlowPlan) -> String {
+pub fn dot(flow: &FlowPlan, notes: &Notes) -> String {
     let mut out = format!("digraph \"{}\" {{\n    rankdir=LR;\n", flow.name);
     for shape in shapes(flow) {
         let style = match shape.role {
@@ -37,11 +65,12 @@ pub fn dot(flow: &FlowPlan) -> String {
             Role::Sink => "house",
         };
         let (name, kind) = (shape.name, shape.kind);
-        let _ = writeln!(out, "    \"{name}\" [shape={style}, label=\"{name}\\n{kind}\"];");
+        let note = notes.of_component(name, "\\n");
+        let _ = writeln!(out, "    \"{name}\" [shape={style}, label=\"{name}\\n{kind}{note}\"];");
     }
     for edge in edges(flow) {
         let mut options: Vec<String> = Vec::new();
-        options.extend(edge.label.map(|l| format!("label=\"{l}\"")));
+        options.extend(notes.of_edge(&edge).map(|l| format!("label=\"{l}\"")));
         if edge.bounded {
             options.push("style=dashed".to_owned());
         }
@@ -86,6 +115,7 @@ fn shapes(flow: &FlowPlan) -> Vec<Shape<'_>> {
 struct Edge<'a> {
     from: &'a str,
     to: &'a str,
+    port: Option<&'a str>,
     /// Port, and what happens when full unless that is to block.
     label: Option<String>,
     bounded: bool,
@@ -107,7 +137,8 @@ fn edge<'a>(input: &'a Input, to: &'a str, policy: Option<&str>) -> Edge<'a> {
     let policy = input.bound.as_ref().map(|b| b.when_full.value.name()).or(policy);
     let words: Vec<&str> = input.port.as_deref().into_iter().chain(policy).collect();
     let label = (!words.is_empty()).then(|| words.join(", "));
-    Edge { from: &input.component, to, label, bounded: input.bound.is_some() }
+    let port = input.port.as_deref();
+    Edge { from: &input.component, to, port, label, bounded: input.bound.is_some() }
 }
 
 /// Mermaid has words of its own ("end", "graph"), so that a name alone could
@@ -154,8 +185,8 @@ flowchart LR
     c_end -->|\"high\"| c_again
     c_again -->|\"drop_oldest\"| c_out
 ";
-        assert_eq!(mermaid(&plan.flows[0]), expected);
-        let dot = dot(&plan.flows[0]);
+        assert_eq!(mermaid(&plan.flows[0], &Notes::default()), expected);
+        let dot = dot(&plan.flows[0], &Notes::default());
         assert!(dot.starts_with("digraph \"end\" {\n    rankdir=LR;\n"));
         assert!(dot.contains("\"again\" -> \"end\" [label=\"drop_newest\", style=dashed];\n"));
         assert!(dot.contains("\"end\" -> \"again\" [label=\"high\"];\n"));

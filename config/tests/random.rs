@@ -12,7 +12,8 @@ fn load(text: &str) {
             assert!(!plan.warnings.has_errors());
             let _ = plan.warnings.to_string();
             for flow in &plan.flows {
-                let _ = (graph::mermaid(flow), graph::dot(flow));
+                let notes = graph::Notes::default();
+                let _ = (graph::mermaid(flow, &notes), graph::dot(flow, &notes));
                 assert!(ringmain_config::diff(flow, flow).is_empty());
             }
         }

@@ -149,6 +149,11 @@ fn what_passes_a_component_is_shown() {
     send(&mut feed, [1]);
     feed.write_all(b"{\"n\":5,\"late\":8}\n").unwrap();
     assert_eq!(some.lines().0, ["{\"n\":5,\"late\":8}"]);
+    // The picture of the flow, with figures of now.
+    let graph = plant.job.call(&["graph", "flow.toml", "--live", "--api", &plant.url]);
+    let text = String::from_utf8(graph.stdout).unwrap();
+    assert!(text.contains("c_even[\"even<br/>filter<br/>") && text.contains("/s\"]"), "{text}");
+    assert!(text.contains("c_lines -->|\"0 %\"| c_even"), "{text}");
     assert_eq!(plant.daemon.drain().ok().rows("lines"), [46, 45, 0, 1]);
 }
 

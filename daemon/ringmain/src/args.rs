@@ -382,6 +382,11 @@ pub(crate) struct GraphArgs {
     /// DOT instead of Mermaid
     #[arg(long)]
     pub(crate) dot: bool,
+    /// With rates and backpressure of now, from a daemon that runs the flow
+    #[arg(long)]
+    pub(crate) live: bool,
+    #[command(flatten)]
+    pub(crate) api: ApiArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

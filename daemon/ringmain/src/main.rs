@@ -8,6 +8,7 @@ mod args;
 mod client;
 mod dead;
 mod flows;
+mod live;
 mod log;
 mod schedule;
 mod systemd;
@@ -134,11 +135,16 @@ fn draw(args: &GraphArgs) -> ExitCode {
         Ok(plan) => plan,
         Err(diagnostics) => return refuse(&diagnostics),
     };
-    for flow in &plan.flows {
-        let text = if args.dot { graph::dot(flow) } else { graph::mermaid(flow) };
-        print!("{text}");
-    }
-    ExitCode::SUCCESS
+    let draw = |flow: &ringmain_config::FlowPlan| {
+        let notes =
+            if args.live { live::notes(&args.api, &flow.name)? } else { graph::Notes::default() };
+        print!(
+            "{}",
+            if args.dot { graph::dot(flow, &notes) } else { graph::mermaid(flow, &notes) }
+        );
+        Ok(())
+    };
+    said(plan.flows.iter().try_for_each(draw))
 }
 
 fn print_warnings(prepared: &Prepared) {
