@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Line, Report, Section, number};
+use super::{Line, Report, Section, number, short};
 use crate::machine::Machine;
 use crate::measure::Wrong;
 use crate::scenario::Scenario;
@@ -127,7 +127,7 @@ impl Line {
         let [gb, ns] = [self.gb_per_s(), self.cpu_ns()].map(|v| v.map_or(String::new(), number));
         let proof = self
             .proof
-            .map_or(String::new(), |(messages, hash)| format!("{messages}, `{:08x}`", hash >> 32));
+            .map_or(String::new(), |(messages, hash)| format!("{messages}, `{:08x}`", short(hash)));
         let (name, unit, verdict) = (self.name.trim(), self.unit, self.verdict());
         let _ = writeln!(
             page,

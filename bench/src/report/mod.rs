@@ -305,6 +305,11 @@ fn harness_rss_mib() -> f64 {
     crate::daemon::status_kib(std::process::id(), "VmHWM:").unwrap_or(0) as f64 / 1024.0
 }
 
+/// Of a hash, as much as a table has room for.
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32 ^ hash as u32
+}
+
 /// Three digits that matter.
 fn number(value: f64) -> String {
     match value.abs() {

@@ -18,7 +18,7 @@ const LEFT: i32 = 380;
 const RIGHT: i32 = 110;
 const TOP: i32 = 46;
 const BOTTOM: i32 = 40;
-const COLOURS: [RGBColor; 7] = [
+const COLOURS: [RGBColor; 8] = [
     RGBColor(31, 119, 180),
     RGBColor(255, 127, 14),
     RGBColor(44, 160, 44),
@@ -26,6 +26,7 @@ const COLOURS: [RGBColor; 7] = [
     RGBColor(148, 103, 189),
     RGBColor(140, 86, 75),
     RGBColor(23, 190, 207),
+    RGBColor(90, 90, 90),
 ];
 const BAR: RGBColor = RGBColor(120, 160, 200);
 const RIVAL: RGBColor = RGBColor(190, 190, 190);
@@ -53,8 +54,12 @@ impl Report {
         }
         let title = "Latency from when a message was due";
         keep(title, "latency.svg", latency(title, &self.courses(CurveKind::Latency)))?;
-        let title = "Memory over time";
-        keep(title, "memory.svg", memory(title, &self.courses(CurveKind::Memory)))?;
+        // Each has a time of its own.
+        for course in self.courses(CurveKind::Memory) {
+            let scenario = course.0.split(':').next().unwrap_or_default().to_owned();
+            let title = format!("Memory over time: {scenario}");
+            keep(&title, &format!("memory-{scenario}.svg"), memory(&title, &[course]))?;
+        }
         Ok(drawn)
     }
 
@@ -178,6 +183,7 @@ fn latency(title: &str, courses: &[Course<'_>]) -> Option<String> {
         .collect();
     let borrowed: Vec<Course<'_>> = moved.iter().map(|(n, p)| (n.clone(), &p[..])).collect();
     let axes = Axes {
+        legend: true,
         x: "part of the messages",
         y: "microseconds (logarithmic)",
         x_labels: last.ceil() as usize + 1,
@@ -193,17 +199,19 @@ fn memory(title: &str, courses: &[Course<'_>]) -> Option<String> {
     let last = points().map(|(seconds, _)| *seconds).reduce(f64::max)?;
     let most = points().map(|(_, mib)| *mib).reduce(f64::max)?;
     let axes = Axes {
+        legend: false,
         x: "seconds",
         y: "MiB",
         x_labels: 10,
         y_labels: 8,
         x_text: &|seconds| format!("{seconds:.1}"),
-        y_text: &|mib| number(*mib).trim_end_matches(".0").to_owned(),
+        y_text: &|mib| format!("{mib:.0}"),
     };
-    Some(lines(title, &axes, 0.0..last, 0.0..most * 1.1, courses))
+    Some(lines(title, &axes, 0.0..last, 0.0..most * 1.3, courses))
 }
 
 struct Axes<'a> {
+    legend: bool,
     x: &'static str,
     y: &'static str,
     x_labels: usize,
@@ -226,6 +234,7 @@ fn lines(
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 18))
             .margin(14)
+            .margin_right(40)
             .x_label_area_size(44)
             .y_label_area_size(70)
             .build_cartesian_2d(x, y)?;
@@ -248,10 +257,14 @@ fn lines(
                 move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)),
             );
         }
+        if !axes.legend {
+            area.present()?;
+            return Ok(());
+        }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
+            .position(SeriesLabelPosition::LowerRight)
+            .background_style(WHITE)
             .border_style(RGBColor(200, 200, 200))
             .label_font(("sans-serif", 12))
             .draw()?;

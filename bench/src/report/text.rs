@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Report, harness_rss_mib, number};
+use super::{Report, harness_rss_mib, number, short};
 use crate::measure::Wrong;
 use crate::scenario::Scenario;
 use crate::stats::Spread;
@@ -25,7 +25,7 @@ impl fmt::Display for Report {
                 let Spread { median, min, max } = line.spread();
                 let [median, min, max] = [median, min, max].map(number);
                 let proof = line.proof.map_or(String::new(), |(messages, hash)| {
-                    format!("{messages} {:08x}", hash >> 32)
+                    format!("{messages} {:08x}", short(hash))
                 });
                 let [gb, ns] = [line.gb_per_s(), line.cpu_ns()]
                     .map(|value| value.map_or(String::new(), number));

@@ -70,11 +70,11 @@ fn run(env: &Env, name: &str, cores: &str, runaway: bool) -> Result<Vec<Figure>,
     figures(name, &load)
 }
 
-/// Every fifth of a second a message on which it never ends.
+/// Every half second a message on which it never ends.
 const RUNAWAY: &str = "name = \"runaway\"
 [sources.in]
 type = \"generator\"
-rate = 500
+rate = 200
 [sources.in.fields]
 i = { type = \"sequence\" }
 [operators.forever]
