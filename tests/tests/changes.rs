@@ -34,9 +34,14 @@ struct Site {
 
 /// A daemon with an API, a data folder and the flows of its folder.
 fn site(driver: Driver, flows: &[(&str, String)]) -> Site {
+    site_with(driver, flows, "")
+}
+
+/// The same with more keys of `[shards]`.
+fn site_with(driver: Driver, flows: &[(&str, String)], shards: &str) -> Site {
     let port = free_port();
     let job = Job::new(driver).shards(&format!(
-        "[api]\nlisten = \"127.0.0.1:{port}\"\nrate = 10000\naudit = \"audit.ndjson\"\n\
+        "{shards}[api]\nlisten = \"127.0.0.1:{port}\"\nrate = 10000\naudit = \"audit.ndjson\"\n\
          [metrics]\njolokia = true\n\
          [daemon]\ndata_dir = \"data\"\nflows = [\"flows/*.toml\"]\n"
     ));
@@ -234,4 +239,36 @@ fn a_flow_is_stopped_and_started_by_jolokia() {
     site.wait_for_status("a", "deployed");
     assert_eq!(exec("start")["error_type"], "javax.management.MBeanException");
     assert_eq!(exec("explode")["error_type"], "java.lang.IllegalArgumentException");
+}
+
+/// More than a shard's inlet has room for.
+#[test]
+fn hundreds_of_flows_start_together_and_come_together() {
+    const FLOWS: usize = 150;
+    let flow = |name: &str| {
+        format!(
+            "name = \"{name}\"\n[sources.a]\ntype = \"generator\"\nrate = 1\n\
+             [sinks.b]\ntype = \"blackhole\"\ninputs = [\"a\"]\n"
+        )
+    };
+    let (first, second): (Vec<_>, Vec<_>) = (0..FLOWS)
+        .map(|at| {
+            let file = |name: String| (format!("{name}.toml"), flow(&name));
+            (file(format!("first-{at}")), file(format!("second-{at}")))
+        })
+        .unzip();
+    let flows: Vec<_> = first.iter().map(|(file, text)| (file.as_str(), text.clone())).collect();
+    let site = site_with(Driver::Auto, &flows, "slab = \"4KiB\"\nmemory = \"4GiB\"\n");
+    let deployed = || {
+        let flows = site.api.get("/api/v1/flows").ok();
+        let flows = flows.as_array().unwrap().iter();
+        flows.filter(|flow| flow["status"] == "deployed").count()
+    };
+    until("all of them run", || deployed() == FLOWS);
+    for (file, text) in &second {
+        site.job.write(&format!("flows/{file}"), text);
+    }
+    site.daemon.signal(Signal::HUP);
+    until("twice as many run", || deployed() == 2 * FLOWS);
+    assert!(!site.daemon.said().contains("takes no flows now"), "{}", site.daemon.said());
 }

@@ -1,6 +1,7 @@
 //! Flows that run at times, in windows, and when files appear.
 
 use ringmain_tests::http::Client;
+use ringmain_tests::mosquitto::Mosquitto;
 use ringmain_tests::net::{connect, free_port};
 use ringmain_tests::wait::until_some;
 use ringmain_tests::{Daemon, Driver, Job, until, with_each_driver};
@@ -201,4 +202,27 @@ fn scripts_of_flows_that_run_are_reloaded_beside_flows_that_wait() {
     until("the new script runs", || seen("two"));
     assert!(!job.path("waits.ndjson").exists());
     assert_eq!(daemon.drain().status.code(), Some(0));
+}
+
+#[test]
+fn a_message_on_a_topic_begins_a_run() {
+    let broker = Mosquitto::start("");
+    let port = free_port();
+    let bell = format!(
+        "name = \"bell\"\n\
+         [sources.topic]\ntype = \"mqtt\"\nurl = \"mqtt://127.0.0.1:{}\"\ntopics = [\"begin/+\"]\n\
+         [sinks.start]\ntype = \"http\"\ninputs = [\"topic\"]\nbody = \"message\"\n\
+         url = \"http://127.0.0.1:{port}/api/v1/flows/{{flow}}/start\"\n",
+        broker.port()
+    );
+    let job = Job::new(Driver::Auto)
+        .shards(&format!("[api]\nlisten = \"127.0.0.1:{port}\"\nrate = 10000\n"))
+        .and_flow(&bell)
+        .and_flow(&flow("work", "cron = \"0 0 0 29 2 *\"", "count = 100"));
+    let site = start(job, port);
+    broker.wait_for_subscription("begin/+");
+    broker.publish("begin/now", 1, "{\"flow\":\"work\"}");
+    let runs = site.ended("work", 1);
+    assert_eq!((&runs[0]["cause"], &runs[0]["result"]), (&"manual".into(), &"completed".into()));
+    assert_eq!(counts(&runs[0]), [100, 50, 50, 0]);
 }

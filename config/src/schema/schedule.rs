@@ -13,7 +13,9 @@ pub(crate) static SCHEDULE: Schema = Schema {
             a window, in which the flow runs also when the daemon is started inside it. A run is \
             a start of the flow like any other: what it reads again is told by its sources, and \
             with a data folder they go on where the run before ended. Runs are remembered, with a \
-            data folder also over a restart (`ringmain flows schedule NAME`).",
+            data folder also over a restart (`ringmain flows schedule NAME`). To begin one on a \
+            message, of a topic of MQTT or of any other source, give its flow a suspended \
+            schedule and let another flow post to `/api/v1/flows/NAME/start` with an http sink.",
     parents: &[],
     keys: &[
         opt(

@@ -1,7 +1,8 @@
-//! Flows that are started, stopped and replaced while others run.
+//! Flows that are started, stopped and replaced.
 //!
 //! One path for all: a change takes a flow from what runs to what is wanted,
-//! either of which may be nothing. What runs is drained within its deadline
+//! either of which may be nothing; the start of the daemon is a change from
+//! nothing of every flow, of which none carries messages before all can. What runs is drained within its deadline
 //! and taken out of its shards; then what is wanted is wired and opened; if
 //! that fails, what ran before is started again. Changes of different flows
 //! go on side by side, those of one flow one after the other, and none of them
@@ -25,6 +26,10 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 /// How long a shard may take to give a flow up.
 const REMOVE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Changes under way at once; the others wait. A shard's inlet has room for
+/// their flows.
+const ACTIVE_MAX: usize = 32;
+
 /// What a flow is to become.
 pub(crate) enum Want {
     /// This, anew.
@@ -38,9 +43,17 @@ pub(crate) enum Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Waiting,
-    Draining { deadline: Instant },
-    Removing { deadline: Instant },
-    Opening { deadline: Instant },
+    Draining {
+        deadline: Instant,
+    },
+    Removing {
+        deadline: Instant,
+    },
+    Opening {
+        deadline: Instant,
+    },
+    /// Open, and held until all are.
+    Held,
 }
 
 /// A change under way.
@@ -61,6 +74,10 @@ pub(crate) struct Change {
 #[derive(Default)]
 pub(crate) struct Changes {
     list: Vec<Change>,
+    /// The daemon starts: flows that are open wait for the others.
+    starting: bool,
+    /// What kept flows from starting meanwhile.
+    refused: Vec<String>,
 }
 
 /// What a change works with.
@@ -93,18 +110,50 @@ impl Changes {
         self.list.is_empty()
     }
 
+    /// The daemon starts with these.
+    pub(crate) fn begin_all(&mut self, plans: impl Iterator<Item = FlowPlan>) {
+        self.starting = true;
+        for plan in plans {
+            let name = plan.name.value.clone();
+            self.begin(&name, Want::Run(Arc::new(plan)), None);
+        }
+    }
+
+    /// Whether each is open, or was refused.
+    pub(crate) fn are_open(&self) -> bool {
+        self.list.iter().all(|change| change.stage == Stage::Held)
+    }
+
+    /// Lets them run with the next tick, unless any was refused.
+    pub(crate) fn release(&mut self) -> Result<(), Vec<String>> {
+        self.starting = false;
+        let mut refused = std::mem::take(&mut self.refused);
+        refused.sort();
+        refused.dedup();
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
+
     /// Takes each as far as it goes now. True when flows came or went.
     pub(crate) fn tick(&mut self, scene: &mut Scene<'_>) -> bool {
         let (mut changed, mut at) = (false, 0);
         while at < self.list.len() {
             let name = &self.list[at].name;
-            if self.list[..at].iter().any(|earlier| earlier.name == *name) {
+            let follows = self.list[..at].iter().any(|earlier| earlier.name == *name);
+            let waits = self.list[at].stage == Stage::Waiting;
+            if follows || (waits && self.active() >= ACTIVE_MAX) {
                 at += 1;
                 continue;
             }
-            let (moved, done) = self.list[at].tick(scene);
+            let was_held = self.list[at].stage == Stage::Held;
+            let (moved, done) = self.list[at].tick(scene, self.starting);
             changed |= moved;
             match done {
+                Some(Err(failure)) if self.starting => {
+                    self.refused.extend(failure.errors);
+                    self.list.remove(at);
+                }
+                // The start of the daemon is told as a whole.
+                Some(_) if was_held => drop(self.list.remove(at)),
                 Some(answer) => {
                     // Whoever asked sees what was made of it.
                     scene.view.take_sample();
@@ -114,6 +163,11 @@ impl Changes {
             }
         }
         changed
+    }
+
+    fn active(&self) -> usize {
+        let resting = |change: &&Change| matches!(change.stage, Stage::Waiting | Stage::Held);
+        self.list.len() - self.list.iter().filter(resting).count()
     }
 
     /// The daemon is ending.
@@ -146,18 +200,23 @@ impl Change {
     }
 
     /// Whether flows came or went, and how it ended.
-    fn tick(&mut self, scene: &mut Scene<'_>) -> (bool, Option<Answer>) {
+    fn tick(&mut self, scene: &mut Scene<'_>, starting: bool) -> (bool, Option<Answer>) {
         let mut changed = false;
         loop {
             let before = self.stage;
-            let done = self.step(scene, &mut changed);
+            let done = self.step(scene, starting, &mut changed);
             if done.is_some() || self.stage == before {
                 return (changed, done);
             }
         }
     }
 
-    fn step(&mut self, scene: &mut Scene<'_>, changed: &mut bool) -> Option<Answer> {
+    fn step(
+        &mut self,
+        scene: &mut Scene<'_>,
+        starting: bool,
+        changed: &mut bool,
+    ) -> Option<Answer> {
         match self.stage {
             Stage::Waiting => self.begin(scene, changed),
             Stage::Draining { deadline } => {
@@ -174,7 +233,9 @@ impl Change {
                 None
             }
             Stage::Removing { deadline } => self.removed(scene, deadline, changed),
-            Stage::Opening { deadline } => self.opened(scene, deadline),
+            Stage::Opening { deadline } => self.opened(scene, deadline, starting),
+            Stage::Held if starting => None,
+            Stage::Held => self.run(scene),
         }
     }
 
@@ -240,7 +301,23 @@ impl Change {
         None
     }
 
-    fn opened(&mut self, scene: &mut Scene<'_>, deadline: Instant) -> Option<Answer> {
+    /// It is open, and may carry messages.
+    fn run(&mut self, scene: &mut Scene<'_>) -> Option<Answer> {
+        flow(scene.running, &self.name)?.control.set_phase(Phase::Run);
+        scene.running.wake();
+        Some(match self.failed.take() {
+            Some(errors) => Err(Failure { rolled_back: true, errors }),
+            None if self.old.is_some() => Ok(self.report("replaced")),
+            None => Ok(self.report("started")),
+        })
+    }
+
+    fn opened(
+        &mut self,
+        scene: &mut Scene<'_>,
+        deadline: Instant,
+        starting: bool,
+    ) -> Option<Answer> {
         let flow = flow(scene.running, &self.name)?;
         let mut errors = flow.control.errors();
         if flow.control.opened() < flow.parts {
@@ -250,13 +327,15 @@ impl Change {
             errors.push(format!("not open after {} s", OPEN_DEADLINE.as_secs()));
         }
         if errors.is_empty() {
-            flow.control.set_phase(Phase::Run);
-            scene.running.wake();
-            return Some(match self.failed.take() {
-                Some(errors) => Err(Failure { rolled_back: true, errors }),
-                None if self.old.is_some() => Ok(self.report("replaced")),
-                None => Ok(self.report("started")),
-            });
+            if starting {
+                self.stage = Stage::Held;
+                return None;
+            }
+            return self.run(scene);
+        }
+        if starting {
+            // Told together with those of other flows.
+            errors.iter_mut().for_each(|error| *error = format!("{}.{error}", self.name));
         }
         errors.sort();
         errors.dedup();

@@ -34,6 +34,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How often it looks at shards that run until they are told to end.
 const LOOK_IDLE_EVERY: Duration = Duration::from_millis(200);
 
+/// How often it looks while flows are opened at the start.
+const OPEN_LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// How to run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
@@ -136,18 +139,20 @@ fn carry(
     store: Option<&Store>,
     (clock, view, inbox): (SystemClock, &View, Inbox),
 ) -> Result<Outcome, RunError> {
-    let resident = is_resident(prepared);
     reload::show(prepared, view);
     // Of those that begin now, in the order in which they will stand.
     let now: Vec<_> =
         prepared.plan.flows.iter().filter(|flow| flow.schedule.is_none()).cloned().collect();
     let scripts = Scripts::watch(&now);
-    let mut running = start(prepared, store, options.io, clock, resident)?;
+    let mut running = start(prepared, options.io, clock)?;
     running.show(view);
-    running.flows.iter().for_each(|flow| view.live(flow));
-    view.take_sample();
-    let _supervisor = supervise(&running)?;
     let mut watch = Watch::new(prepared, &mut running, store, view, (scripts, inbox));
+    if let Err(error) = watch.open(now) {
+        drop(watch);
+        running.abort();
+        return Err(error);
+    }
+    let _supervisor = supervise(watch.running)?;
     watch.on_state = options.on_state;
     view.set_ready();
     watch.tell(RunState::Running { flows: prepared.plan.flows.len() });
@@ -230,7 +235,7 @@ impl<'a> Watch<'a> {
         let store_every = Duration::from_micros(prepared.plan.daemon.checkpoint_every_us);
         let resident = is_resident(prepared);
         let scheduled = prepared.plan.flows.iter().any(|flow| flow.schedule.is_some());
-        let mut watch = Self {
+        Self {
             scripts,
             files: if resident { Files::watch(prepared) } else { Files::none() },
             running,
@@ -247,9 +252,32 @@ impl<'a> Watch<'a> {
             store_at: Instant::now() + store_every,
             store_every,
             deadline: None,
-        };
-        watch.take_up_schedules();
-        watch
+        }
+    }
+
+    /// Opens every connector of these flows, and lets messages move when all
+    /// stand.
+    fn open(&mut self, plans: Vec<FlowPlan>) -> Result<(), RunError> {
+        self.changes.begin_all(plans.into_iter());
+        loop {
+            self.running.check_threads()?;
+            let (running, store) = (&mut *self.running, self.store);
+            self.changes.tick(&mut Scene { running, store, view: self.view });
+            if self.changes.are_open() {
+                break;
+            }
+            std::thread::sleep(OPEN_LOOK_EVERY);
+        }
+        self.changes.release().map_err(RunError::Open)?;
+        self.running.started = Instant::now();
+        let (running, store) = (&mut *self.running, self.store);
+        self.changes.tick(&mut Scene { running, store, view: self.view });
+        if !self.resident {
+            self.running.close();
+        }
+        self.take_up_schedules();
+        self.view.take_sample();
+        Ok(())
     }
 
     /// Which flows have a schedule, as they are known now.

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ringmain_base::SystemClock;
 use ringmain_base::units::format_bytes;
@@ -23,14 +24,8 @@ use crate::run::RunError;
 use crate::store::{Checkpoint, Store};
 use crate::view::View;
 
-/// How long opening files, binding and resolving may take altogether.
-const OPEN_DEADLINE: Duration = Duration::from_secs(30);
-
 /// Flows that may wait before a shard.
 const INLET_FLOWS: usize = 64;
-
-/// How often the controller looks while it waits.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A flow as the controller sees it.
 pub(crate) struct Flow {
@@ -85,14 +80,12 @@ struct Wiring {
     free_bytes: u64,
 }
 
-/// Wires the flows, starts their shards and opens every connector; then lets
-/// the messages move. With `resident`, shards take in further flows.
+/// Starts the shards, which wait for flows. What the flows of the plan need of
+/// the memory is kept for them.
 pub(crate) fn start(
     prepared: &Prepared,
-    store: Option<&Store>,
     io: IoKind,
     clock: SystemClock,
-    resident: bool,
 ) -> Result<Running, RunError> {
     let wakers = prepared.cores.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
     let wakers =
@@ -116,24 +109,12 @@ pub(crate) fn start(
         inlets: Vec::new(),
         wiring,
     };
-    let mut shards: Vec<Vec<FlowParts>> = prepared.cores.iter().map(|_| Vec::new()).collect();
-    for plan in &prepared.plan.flows {
-        if plan.schedule.is_some() {
-            // What it needs is kept for its runs.
-            running.wiring.free_bytes += running.memory_of(plan);
-            continue;
-        }
-        let (flow, parts) = running.wire(&Arc::new(plan.clone()), store)?;
-        parts.into_iter().for_each(|part| shards[part.shard].push(part));
-        running.flows.push(flow);
-    }
-    let result = running.launch(prepared, shards, io, resident).and_then(|()| running.open());
-    if let Err(error) = result {
+    let bytes = prepared.plan.flows.iter().map(|plan| running.memory_of(plan)).sum();
+    running.wiring.free_bytes = bytes;
+    if let Err(error) = running.launch(prepared, io) {
         running.abort();
         return Err(error);
     }
-    running.started = Instant::now();
-    running.set_phase(Phase::Run);
     Ok(running)
 }
 
@@ -239,61 +220,36 @@ impl Running {
         self.threads.iter().map(ShardThread::monitor).collect()
     }
 
-    /// One thread per shard that has, or may get, anything to do.
-    fn launch(
-        &mut self,
-        prepared: &Prepared,
-        shards: Vec<Vec<FlowParts>>,
-        io: IoKind,
-        resident: bool,
-    ) -> Result<(), RunError> {
-        for (at, parts) in shards.into_iter().enumerate() {
-            if parts.is_empty() && !resident {
-                continue;
-            }
-            let name = format!("shard-{at}");
-            let mut options = LaunchOptions::new(name, self.wakers[at].clone(), self.clock);
-            options.core = Some(prepared.cores[at]);
+    /// One thread per shard.
+    fn launch(&mut self, prepared: &Prepared, io: IoKind) -> Result<(), RunError> {
+        // What one is refused, all are.
+        let told = Arc::new(AtomicBool::new(false));
+        for (at, core) in prepared.cores.iter().enumerate() {
+            let mut options =
+                LaunchOptions::new(format!("shard-{at}"), self.wakers[at].clone(), self.clock);
+            options.core = Some(*core);
             options.io = io;
-            options.on_fallback = Some(Box::new(move |why| tracing::warn!("{why}")));
+            let told = told.clone();
+            options.on_fallback = Some(Box::new(move |why| {
+                if !told.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{why}");
+                }
+            }));
             let bell = self.wiring.bells[at].clone();
-            let inlet = resident.then(|| {
-                let (sender, inlet) = sync_channel(INLET_FLOWS);
-                self.inlets.push(sender);
-                inlet
-            });
+            let (sender, inlet) = sync_channel(INLET_FLOWS);
             let thread = launch(options, move |_, _| {
-                let shard = Shard::new(parts, bell);
-                Box::new(match inlet {
-                    Some(inlet) => shard.with_inlet(inlet),
-                    None => shard,
-                })
+                Box::new(Shard::new(Vec::new(), bell).with_inlet(inlet))
             });
             self.threads.push(thread.map_err(RunError::Launch)?);
+            self.inlets.push(sender);
         }
         Ok(())
     }
 
-    /// Waits until every connector stands.
-    fn open(&mut self) -> Result<(), RunError> {
-        let deadline = Instant::now() + OPEN_DEADLINE;
-        while self.flows.iter().any(|flow| flow.control.opened() < flow.parts) {
-            self.check_threads()?;
-            if Instant::now() > deadline {
-                let waiting = self.flows.iter().filter(|f| f.control.opened() < f.parts);
-                let names: Vec<_> = waiting.map(|flow| flow.name.as_str()).collect();
-                let (names, secs) = (names.join(", "), OPEN_DEADLINE.as_secs());
-                return Err(RunError::System(format!("{names}: not open after {secs} s")));
-            }
-            std::thread::sleep(LOOK_EVERY);
-        }
-        let errors = self.flows.iter().flat_map(|flow| {
-            flow.control.errors().into_iter().map(|error| format!("{}.{error}", flow.name))
-        });
-        let mut errors: Vec<_> = errors.collect();
-        errors.sort();
-        errors.dedup();
-        if errors.is_empty() { Ok(()) } else { Err(RunError::Open(errors)) }
+    /// No further flows: shards end with those that they have.
+    pub(crate) fn close(&mut self) {
+        self.inlets.clear();
+        self.wake();
     }
 
     /// A shard that ends before its flows have is a failure.
@@ -338,9 +294,7 @@ impl Running {
 
     /// Waits for the shards' threads, which have been told to end.
     pub(crate) fn join(&mut self) {
-        // Without flows to come they end with those that they have.
-        self.inlets.clear();
-        self.wake();
+        self.close();
         for thread in self.threads.drain(..) {
             if let Err(failure) = thread.join() {
                 tracing::error!("{failure}");

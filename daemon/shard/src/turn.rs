@@ -7,6 +7,7 @@
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use ringmain_base::Now;
+use ringmain_connectors::Health;
 use ringmain_ring::Doorbell;
 use ringmain_runtime::io::{Event, Io};
 use ringmain_runtime::{Next, Turn};
@@ -57,6 +58,8 @@ pub struct Shard {
     bell: Doorbell,
     events: Vec<Event>,
     health_at_us: u64,
+    /// A flow is new until then.
+    watch_until_us: u64,
     /// As it was when the last turn began.
     pulse: u64,
 }
@@ -73,6 +76,7 @@ impl Shard {
             bell,
             events: Vec::with_capacity(EVENTS_PER_TURN),
             health_at_us: 0,
+            watch_until_us: 0,
             pulse: 0,
         };
         parts.into_iter().for_each(|parts| shard.add(parts));
@@ -136,6 +140,8 @@ impl Shard {
             flow.control.note_opened(result);
             *done = true;
             opened += 1;
+            // The first trouble that it has is told at once.
+            self.watch_until_us = now.mono_us + HEALTH_EVERY_US;
         }
         opened
     }
@@ -202,6 +208,12 @@ impl Shard {
     }
 
     fn report_health(&mut self, now: Now) {
+        let flows = || self.flows.iter().flatten();
+        let mut health = flows().flat_map(|place| place.flow.health());
+        let is_new = now.mono_us < self.watch_until_us;
+        if is_new && health.any(|(_, health)| health != Health::Good) {
+            (self.health_at_us, self.watch_until_us) = (0, 0);
+        }
         if now.mono_us >= self.health_at_us {
             self.health_at_us = now.mono_us + HEALTH_EVERY_US;
             for place in self.flows.iter().flatten() {
