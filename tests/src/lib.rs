@@ -22,6 +22,7 @@ pub mod job;
 pub mod machine;
 pub mod mosquitto;
 pub mod net;
+pub mod plant;
 pub mod sensors;
 pub mod summary;
 pub mod wait;

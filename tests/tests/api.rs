@@ -6,25 +6,9 @@ use std::time::Duration;
 
 use ringmain_tests::http::{Answer, Client};
 use ringmain_tests::net::{connect, free_port};
+use ringmain_tests::plant;
 use ringmain_tests::{Daemon, Driver, Job, until};
 use serde_json::{Value, json};
-
-const FLOW: &str = r#"
-name = "plant"
-allow_loss = true
-[sources.lines]
-type = "tcp"
-listen = "127.0.0.1:PORT"
-decode = "json"
-[operators.hot]
-type = "filter"
-inputs = ["lines"]
-where = "n % 2 == 0"
-[sinks.out]
-type = "file"
-inputs = ["hot"]
-path = "out.ndjson"
-"#;
 
 struct Plant {
     job: Job,
@@ -39,7 +23,7 @@ fn plant(api: &str, more: &str) -> Plant {
     let job = Job::new(Driver::Auto)
         .file("tokens.toml", TOKENS)
         .shards(&format!("[api]\nlisten = \"127.0.0.1:{port}\"\n{api}\n{more}"))
-        .and_flow(&FLOW.replace("PORT", &tcp.to_string()));
+        .and_flow(&plant::flow(tcp));
     let daemon = job.start();
     let feed = connect(tcp);
     drop(connect(port));
@@ -155,7 +139,7 @@ fn every_route_asks_for_a_token_that_is_good_for_it() {
     let job = Job::new(Driver::Auto)
         .file("tokens.toml", TOKENS.replace("AUDITOR", digest))
         .shards(&format!("[api]\nlisten = \"127.0.0.1:{port}\"\nrate = 10000\n{auth}\n"))
-        .and_flow(&FLOW.replace("PORT", &tcp.to_string()));
+        .and_flow(&plant::flow(tcp));
     let daemon = job.start();
     drop(connect(port));
     let api = Client::new(port);
@@ -240,7 +224,7 @@ fn a_peer_that_asks_too_often_is_told_when_to_come_back() {
 fn a_listener_that_others_reach_needs_tokens() {
     let job = Job::new(Driver::Auto)
         .shards("[api]\nlisten = \"0.0.0.0:18642\"\n")
-        .and_flow(&FLOW.replace("PORT", "1"));
+        .and_flow(&plant::flow(1));
     let done = job.run();
     let said = done.failed(78);
     assert!(said.contains("ringmain.toml:4:10: error: 'listen' of [api]"), "{said}");
@@ -253,7 +237,7 @@ fn an_address_in_use_is_told_before_anything_runs() {
     let port = taken.local_addr().unwrap().port();
     let job = Job::new(Driver::Auto)
         .shards(&format!("[api]\nlisten = \"127.0.0.1:{port}\"\n"))
-        .and_flow(&FLOW.replace("PORT", &free_port().to_string()));
+        .and_flow(&plant::flow(free_port()));
     let done = job.run();
     assert!(done.failed(1).contains("[api] listen: cannot listen at"), "{}", done.stderr);
 }

@@ -7,32 +7,16 @@ use std::process::Command;
 use ringmain_tests::binary::workspace;
 use ringmain_tests::http::Client;
 use ringmain_tests::net::{connect, free_port};
+use ringmain_tests::plant;
 use ringmain_tests::{Driver, Job, until};
 use serde_json::Value;
-
-/// One of every kind of component.
-const FLOW: &str = r#"
-name = "plant"
-allow_loss = true
-[sources.lines]
-type = "tcp"
-listen = "127.0.0.1:PORT"
-decode = "json"
-[operators.hot]
-type = "filter"
-inputs = ["lines"]
-where = "n % 2 == 0"
-[sinks.out]
-type = "blackhole"
-inputs = ["hot"]
-"#;
 
 /// Names of figures and labels of what `/metrics` serves.
 fn served() -> (BTreeSet<String>, BTreeSet<String>) {
     let (tcp, port) = (free_port(), free_port());
     let job = Job::new(Driver::Auto)
         .shards(&format!("[api]\nlisten = \"127.0.0.1:{port}\"\nrate = 1000\n"))
-        .and_flow(&FLOW.replace("PORT", &tcp.to_string()));
+        .and_flow(&plant::flow(tcp));
     let _daemon = job.start();
     let mut feed = connect(tcp);
     drop(connect(port));

@@ -8,25 +8,9 @@ use ringmain_tests::binary::workspace;
 use ringmain_tests::clients::{node, python};
 use ringmain_tests::http::Client;
 use ringmain_tests::net::{connect, free_port};
+use ringmain_tests::plant;
 use ringmain_tests::{Daemon, Driver, Job, until};
 use serde_json::{Value, json};
-
-const FLOW: &str = r#"
-name = "plant"
-allow_loss = true
-[sources.lines]
-type = "tcp"
-listen = "127.0.0.1:PORT"
-decode = "json"
-[operators.hot]
-type = "filter"
-inputs = ["lines"]
-where = "n % 2 == 0"
-[sinks.out]
-type = "file"
-inputs = ["hot"]
-path = "out.ndjson"
-"#;
 
 const TOKENS: &str =
     "[[tokens]]\nname = \"operator\"\ntoken = \"operator-operator-0\"\nscopes = \"manage\"\n";
@@ -48,7 +32,7 @@ fn plant(more: &str) -> Plant {
             "[daemon]\ndata_dir = \"data\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n\
              rate = 10000\nauth = \"tokens.toml\"\n{more}"
         ))
-        .and_flow(&FLOW.replace("PORT", &tcp.to_string()));
+        .and_flow(&plant::flow(tcp));
     let daemon = job.start();
     let mut feed = connect(tcp);
     drop(connect(port));

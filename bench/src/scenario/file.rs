@@ -14,7 +14,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::Path;
 
-use super::{Round, whole};
+use super::Round;
+use super::whole::{self, FAST_AND_MARKED};
 use crate::daemon::{Daemon, Ended, quoted};
 use crate::measure::{Env, Wrong, verify};
 use crate::report::Figure;
@@ -32,18 +33,7 @@ const GUESS_PER_S: f64 = 4e6;
 
 /// The operators, in the forms that the daemon may run them in.
 const FORMS: [(&str, &str); 2] = [
-    (
-        "expressions",
-        "[operators.fast]
-type = \"filter\"
-inputs = [\"in\"]
-where = \"rpm > 100\"
-[operators.mark]
-type = \"map\"
-inputs = [\"fast\"]
-set = { severity = \"'high'\" }
-",
-    ),
+    ("expressions", FAST_AND_MARKED),
     (
         "Lua script",
         "[operators.mark]

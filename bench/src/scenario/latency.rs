@@ -10,6 +10,7 @@
 
 use super::Round;
 use super::mqtt::Broker;
+use super::whole::FAST_AND_MARKED;
 use crate::daemon::{Daemon, Ended, free_tcp_port, free_udp_port};
 use crate::load::child;
 use crate::load::{Limit, LoadResult};
@@ -163,15 +164,7 @@ pub(super) fn flow(name: &str, source: &str, echo: u16) -> String {
         "name = \"{name}\"
 [sources.in]
 {source}
-[operators.fast]
-type = \"filter\"
-inputs = [\"in\"]
-where = \"rpm > 100\"
-[operators.mark]
-type = \"map\"
-inputs = [\"fast\"]
-set = {{ severity = \"'high'\" }}
-[sinks.out]
+{FAST_AND_MARKED}[sinks.out]
 type = \"tcp\"
 inputs = [\"mark\"]
 address = \"127.0.0.1:{echo}\"

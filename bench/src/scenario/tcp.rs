@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Round;
 use super::file::tally;
-use super::{Round, whole};
+use super::whole::{self, FAST_AND_MARKED};
 use crate::daemon::{Daemon, Ended, free_tcp_port, quoted, written_ns};
 use crate::load::{Limit, LoadResult, child};
 use crate::measure::{Env, Wrong, monotonic_ns, verify};
@@ -150,15 +151,7 @@ fn flow(name: &str, source: &str, output: &Path) -> String {
         "name = \"{name}\"
 [sources.in]
 {source}
-[operators.fast]
-type = \"filter\"
-inputs = [\"in\"]
-where = \"rpm > 100\"
-[operators.mark]
-type = \"map\"
-inputs = [\"fast\"]
-set = {{ severity = \"'high'\" }}
-[sinks.out]
+{FAST_AND_MARKED}[sinks.out]
 type = \"file\"
 inputs = [\"mark\"]
 path = {output}

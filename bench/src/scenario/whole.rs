@@ -3,6 +3,17 @@
 use crate::daemon::Ended;
 use crate::report::Figure;
 
+/// `fast` and `mark`, behind `in`: a filter and a map.
+pub(super) const FAST_AND_MARKED: &str = "[operators.fast]
+type = \"filter\"
+inputs = [\"in\"]
+where = \"rpm > 100\"
+[operators.mark]
+type = \"map\"
+inputs = [\"fast\"]
+set = { severity = \"'high'\" }
+";
+
 /// Rate, CPU time and memory; `name` stands before each, or nothing does.
 pub(super) fn figures(
     name: &str,

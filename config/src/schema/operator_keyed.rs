@@ -2,12 +2,21 @@
 
 use super::Kind::{Expr, Int, Number, OneOf, Other, Size, Text, Texts, Time};
 use super::operator::COMMON;
-use super::{Schema, def, opt, req};
+use super::{Key, Schema, def, opt, req};
 
 const DAY_US: u64 = 86_400_000_000;
 
 /// Longest interval: ten years.
 pub(super) const LONG_US: u64 = 3_653 * DAY_US;
+
+/// What every operator by key has.
+const KEY: Key = opt(
+    "key",
+    Texts,
+    "the flow's partition key, else all messages have the same",
+    "Fields whose values are the key. In a flow with [partition] it has all of that key's \
+     fields. A message without one of them becomes a dead letter.",
+);
 
 pub(super) static KEYED: Schema = Schema {
     title: "an operator by key",
@@ -15,13 +24,7 @@ pub(super) static KEYED: Schema = Schema {
     about: "",
     parents: &[&COMMON],
     keys: &[
-        opt(
-            "key",
-            Texts,
-            "the flow's partition key, else all messages have the same",
-            "Fields whose values are the key. In a flow with [partition] it has all of that key's \
-             fields. A message without one of them becomes a dead letter.",
-        ),
+        KEY,
         def(
             "max_keys",
             Int(1, 100_000_000),
@@ -220,13 +223,7 @@ pub(crate) static AGGREGATE: Schema = Schema {
             end by `allowed_lateness`. What is open when a flow ends leaves then.",
     parents: &[&COMMON, &TIMED],
     keys: &[
-        opt(
-            "key",
-            Texts,
-            "the flow's partition key, else all messages have the same",
-            "Fields whose values are the key. In a flow with [partition] it has all of that key's \
-             fields. A message without one of them becomes a dead letter.",
-        ),
+        KEY,
         def(
             "max_keys",
             Int(1, 100_000_000),

@@ -129,6 +129,20 @@ pub fn format_bytes(bytes: u64) -> String {
     }
 }
 
+/// `1234567` as `1,234,567`.
+#[must_use]
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +177,13 @@ mod tests {
         assert_eq!(parse_bytes("MiB"), Err(UnitError::NoNumber));
         assert_eq!(parse_bytes("1.MiB"), Err(UnitError::NoNumber));
         assert_eq!(parse_bytes("99999999999TiB"), Err(UnitError::TooLarge));
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(n), text);
+        }
     }
 
     #[test]

@@ -235,10 +235,10 @@ pub trait Source {
     }
 
     /// Every batch up to number `batch` has been accepted by all sinks that it
-    /// reaches, and the flow's state is safe. A refused message counts as accepted when its dead letter is stored, or
-    /// when there is nowhere to keep it. Called with rising
-    /// numbers, also after the source has ended, and never late enough to
-    /// matter for speed: once per turn at most.
+    /// reaches, and the flow's state is safe. A refused message counts as
+    /// accepted when its dead letter is stored, or when there is nowhere to keep
+    /// it. Called with rising numbers, also after the source has ended, and
+    /// never late enough to matter for speed: once per turn at most.
     fn accepted(&mut self, batch: u64, cx: &mut Cx<'_>) {
         let _ = (batch, cx);
     }

@@ -2,11 +2,11 @@
 //!
 //! One path for all: a change takes a flow from what runs to what is wanted,
 //! either of which may be nothing; the start of the daemon is a change from
-//! nothing of every flow, of which none carries messages before all can. What runs is drained within its deadline
-//! and taken out of its shards; then what is wanted is wired and opened; if
-//! that fails, what ran before is started again. Changes of different flows
-//! go on side by side, those of one flow one after the other, and none of them
-//! is waited for.
+//! nothing of every flow, of which none carries messages before all can. What
+//! runs is drained within its deadline and taken out of its shards; then what is
+//! wanted is wired and opened; if that fails, what ran before is started again.
+//! Changes of different flows go on side by side, those of one flow one after
+//! the other, and none of them is waited for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -5,11 +5,11 @@ use std::io::{self, IsTerminal, Stderr, Write, stderr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use ringmain_base::units::grouped;
 use ringmain_connectors::Health;
 use ringmain_metrics::{Role, Snapshot};
 
 use crate::start::Flow;
-use crate::summary::grouped;
 
 const TABLE_EVERY: Duration = Duration::from_secs(1);
 const LINE_EVERY: Duration = Duration::from_secs(10);

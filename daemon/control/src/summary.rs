@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ringmain_base::units::format_bytes;
+use ringmain_base::units::{format_bytes, grouped};
 use ringmain_metrics::{NamedSnapshot, Snapshot};
 use serde::{Serialize, Serializer};
 
@@ -269,29 +269,9 @@ impl fmt::Display for Summary {
     }
 }
 
-/// `1234567` as `1,234,567`.
-pub(crate) fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(n), text);
-        }
-    }
 
     #[test]
     fn backpressure_is_shown_where_it_begins() {

@@ -1,5 +1,6 @@
 //! `ringmain flows`: what runs, and changing it.
 
+use ringmain_base::units::grouped;
 use serde_json::Value;
 
 use crate::args::{FlowsArgs, FlowsCommand, StoredArgs};
@@ -238,18 +239,6 @@ pub(crate) fn number(value: &Value) -> String {
         return grouped(number as u64);
     }
     format!("{number:.1}")
-}
-
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
