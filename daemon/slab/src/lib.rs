@@ -28,6 +28,7 @@
 //! Deliberately absent: I/O, codecs, rings, and any thought of who holds a
 //! slab: whoever has the [`Slab`] value owns the memory.
 
+mod ahead;
 mod budget;
 mod build;
 mod check;

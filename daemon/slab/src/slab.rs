@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ringmain_base::limits::SLAB_BYTES_MAX;
 use rkyv::rend::u32_le;
 
+use crate::ahead::{AHEAD_BYTES, AHEAD_INDEX_BYTES, LINE_BYTES, fetch_to_write};
 use crate::budget::Budget;
 use crate::build::{RowBuilder, Scratch};
 use crate::check::{self, Malformed};
@@ -498,8 +499,26 @@ impl Inner {
         debug_assert!(len >= HEADER_BYTES && align8(len) <= self.room());
         // SAFETY: `room` kept one index entry free above the row's end.
         unsafe { self.index(self.rows).write(offset as u32) };
+        self.fetch_ahead(offset, len);
         self.rows += 1;
         self.used = offset + align8(len);
+    }
+
+    /// Asks for the lines of rows to come, after that of `len` bytes at
+    /// `offset`; two for each row, as most rows have.
+    #[inline]
+    fn fetch_ahead(&self, offset: usize, len: usize) {
+        let line = |at: usize| fetch_to_write(self.data().wrapping_add(at));
+        let ahead = offset + AHEAD_BYTES;
+        // What lies behind the slab may be at work elsewhere.
+        if ahead < self.capacity {
+            line(ahead);
+            line(ahead + LINE_BYTES);
+        }
+        line(self.capacity.saturating_sub(self.rows * INDEX_BYTES + AHEAD_INDEX_BYTES));
+        if self.rows == 0 {
+            (offset + len..ahead.min(self.capacity)).step_by(LINE_BYTES).for_each(line);
+        }
     }
 
     /// Copies a whole contiguous row to the end; the caller checked the room.
