@@ -44,7 +44,7 @@ const OWNERS: [(&str, &[&str]); 8] = [
     ("glommio-ng", &["ringmain-runtime"]),
     ("io-uring", &["ringmain-runtime"]),
     ("core_affinity", &["ringmain-runtime", "ringmain-bench"]),
-    ("mlua", &["ringmain-lua"]),
+    ("mlua", &["ringmain-lua", "ringmain-bench"]),
     ("rumqttc", &["ringmain-connectors", "ringmain-bench"]),
     ("toml", &["ringmain-config"]),
     ("clap", &["ringmain", "ringmain-bench"]),

@@ -1,8 +1,10 @@
 //! The five scripts that Lua over rows is judged by, each beside Rust written
-//! by hand over the same rows in the same round.
+//! by hand over the same rows in the same round, and beside the same script
+//! that gets a table per message.
 //!
 //! T1 filter on a number; T2 two fields, one a text compared; T3 set a field;
-//! T4 last value per key; T5 a new text per message. Slabs are filled to 40 of
+//! T4 last value per key; T5 a new text per message, with `..` and with
+//! `msg:put`. Slabs are filled to 40 of
 //! 64 KiB, so that what scripts append has room. Only `process` is measured:
 //! the copy that gives a script fresh rows is not.
 
@@ -16,6 +18,7 @@ use ringmain_ops::{Context, Operator, Refuse};
 use ringmain_slab::{Budget, RowRef, Scalar, Scratch, SharedSchema, Slab, ValueRef};
 
 use super::Round;
+use super::lua_tables::PerTable;
 use crate::measure::{Amount, Env, Timed, Wrong, mix, mix_bytes, on_core, thread_cpu_s, verify};
 use crate::report::Figure;
 
@@ -34,6 +37,8 @@ const LABEL: u16 = 7;
 /// One script, what it costs by hand, and what the prototype's cursor reached.
 struct Task {
     script: &'static str,
+    /// The same without what a table has not; its target in M msg/s.
+    put: Option<(&'static str, f64)>,
     by_hand: fn() -> ByHand,
     prototype: f64,
     /// Part of the prototype's figure that is the target.
@@ -46,6 +51,7 @@ const PART: f64 = 0.7;
 
 const T1: Task = Task {
     script: "return function(msg) if msg.rpm > 100 then return msg end end",
+    put: None,
     by_hand: || Box::new(|slab| slab.retain(|row| rpm(row) > 100.0)),
     prototype: 82.0,
     target: Some(PART),
@@ -55,6 +61,7 @@ const T2: Task = Task {
     script: "return function(msg)
   if msg.rpm > 50 and msg.status == 'alarm' then return msg end
 end",
+    put: None,
     by_hand: || Box::new(|slab| slab.retain(|row| rpm(row) > 50.0 && text(row, STATUS) == "alarm")),
     prototype: 60.0,
     target: Some(PART),
@@ -65,6 +72,7 @@ const T3: Task = Task {
   if msg.rpm > 100 then msg.severity = 'high' end
   return msg
 end",
+    put: None,
     by_hand: || Box::new(set_by_hand),
     prototype: 87.0,
     target: Some(PART),
@@ -76,6 +84,7 @@ return function(msg)
   local device, flags = msg.device, msg.flags
   if last[device] ~= flags then last[device] = flags return msg end
 end",
+    put: None,
     by_hand: || {
         let mut last: HashMap<String, bool, BuildHasherDefault<Fold>> = HashMap::default();
         Box::new(move |slab| {
@@ -99,6 +108,14 @@ return function(msg)
   msg.label = msg.device .. ':' .. msg.status .. ':' .. floor(msg.rpm)
   return msg
 end",
+    put: Some((
+        "local floor = math.floor
+return function(msg)
+  msg:put('label', msg.device, ':', msg.status, ':', floor(msg.rpm))
+  return msg
+end",
+        12.0,
+    )),
     by_hand: || {
         let mut label = String::new();
         Box::new(move |slab| label_by_hand(slab, &mut label))
@@ -130,28 +147,39 @@ pub(super) fn prepare_t5(_: &Env) -> Result<Round, Wrong> {
 fn prepare(task: Task) -> Round {
     Box::new(move |env| {
         let core = env.cores.first().copied();
-        let (lua, lua_hash) = on_core(core, || lua(&task, env.amount))?;
+        let (lua, lua_hash) = on_core(core, || lua(task.script, env.amount))?;
         let (rust, rust_hash) = on_core(core, || by_hand(&task, env.amount))?;
         verify("hash of what came out of Lua", lua_hash, rust_hash)?;
         let mut figure = Figure::rate("Lua", lua.rate()).prototype(task.prototype);
         if let Some(part) = task.target {
             figure = figure.at_least(task.prototype * part);
         }
-        Ok(vec![
-            figure.proof(lua.messages, lua_hash),
+        let mut figures = vec![figure.proof(lua.messages, lua_hash)];
+        if let Some((script, target)) = task.put {
+            let (put, hash) = on_core(core, || self::lua(script, env.amount))?;
+            verify("hash of what came out of msg:put", hash, rust_hash)?;
+            let figure = Figure::rate("Lua, msg:put", put.rate()).at_least(target);
+            figures.push(figure.proof(put.messages, hash));
+        }
+        let (tables, hash) = on_core(core, || tables(&task, env.amount))?;
+        verify("hash of what came out of tables", hash, rust_hash)?;
+        figures.extend([
+            Figure::rate("Lua, a table per message", tables.rate()).proof(tables.messages, hash),
             Figure::rate("Rust by hand", rust.rate()).proof(rust.messages, rust_hash),
+            Figure::new("  Lua / tables", lua.rate() / tables.rate(), "x"),
             Figure::new("  Lua / Rust", lua.rate() / rust.rate(), "x"),
-        ])
+        ]);
+        Ok(figures)
     })
 }
 
-fn lua(task: &Task, amount: Amount) -> Result<(Timed, u64), Wrong> {
+fn lua(script: &str, amount: Amount) -> Result<(Timed, u64), Wrong> {
     let schema = SharedSchema::new();
     for name in FIELDS {
         schema.intern(name).map_err(Wrong::fail)?;
     }
     let options = ScriptOptions::default();
-    let script = ringmain_lua::script(task.script, "task.lua", &options, &schema);
+    let script = ringmain_lua::script(script, "task.lua", &options, &schema);
     let mut script = script.map_err(Wrong::debug)?;
     let mut refused = Refused(None);
     let result = measure(amount, |slab| {
@@ -159,6 +187,14 @@ fn lua(task: &Task, amount: Amount) -> Result<(Timed, u64), Wrong> {
         script.process(slab, &mut Context { now, refuse: &mut refused, ports: &mut [] });
     })?;
     verify("a message that was refused", refused.0, None)?;
+    Ok(result)
+}
+
+fn tables(task: &Task, amount: Amount) -> Result<(Timed, u64), Wrong> {
+    let mut script = PerTable::new(task.script, &FIELDS, SLAB_BYTES)?;
+    let mut failed = None;
+    let result = measure(amount, |slab| failed = script.process(slab).err().or(failed.take()))?;
+    verify("a script that failed", failed.map(|error| error.to_string()), None)?;
     Ok(result)
 }
 

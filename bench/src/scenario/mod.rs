@@ -12,6 +12,7 @@ mod json_lua;
 mod keyed;
 mod latency;
 mod lua;
+mod lua_tables;
 mod mqtt;
 mod operators;
 mod reload;
