@@ -40,12 +40,14 @@ const FORBIDDEN_EDGES: [(&str, &[&str]); 4] = [
 ];
 
 /// Outside crates that only some of ours may import.
-const OWNERS: [(&str, &[&str]); 8] = [
+const OWNERS: [(&str, &[&str]); 9] = [
     ("glommio-ng", &["ringmain-runtime"]),
     ("io-uring", &["ringmain-runtime"]),
     ("core_affinity", &["ringmain-runtime", "ringmain-bench"]),
     ("mlua", &["ringmain-lua", "ringmain-bench"]),
     ("rumqttc", &["ringmain-connectors", "ringmain-bench"]),
+    // A broker for tests, with a runtime of its own in a process of its own.
+    ("rumqttd", &["ringmain-tests"]),
     ("toml", &["ringmain-config"]),
     ("clap", &["ringmain", "ringmain-bench"]),
     ("tokio", &["ringmain-hosted", "ringmain-control", "ringmain-cluster", "ringmain"]),

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binary;
+pub mod broker;
 pub mod browser;
 pub mod clients;
 pub mod corpus;
@@ -23,6 +24,7 @@ pub mod machine;
 pub mod mosquitto;
 pub mod net;
 pub mod plant;
+pub mod rumqttd;
 pub mod sensors;
 pub mod summary;
 pub mod wait;

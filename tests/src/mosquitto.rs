@@ -2,15 +2,14 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
+use crate::broker::{Broker, Process};
 use crate::net::free_port;
-use crate::wait::{until, until_some};
 
 /// A broker that ends with this value. It remembers sessions over restarts and
 /// queues without a limit.
@@ -18,7 +17,7 @@ use crate::wait::{until, until_some};
 pub struct Mosquitto {
     dir: TempDir,
     port: u16,
-    child: Option<Child>,
+    process: Process,
 }
 
 impl Mosquitto {
@@ -43,7 +42,7 @@ impl Mosquitto {
             dir.path().display()
         );
         fs::write(dir.path().join("mosquitto.conf"), config).expect("a new file");
-        let mut broker = Self { dir, port, child: None };
+        let mut broker = Self { dir, port, process: Process::default() };
         broker.start_again();
         broker
     }
@@ -52,58 +51,6 @@ impl Mosquitto {
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// Waits until somebody has subscribed to a topic filter.
-    ///
-    /// # Panics
-    /// When nobody does.
-    pub fn wait_for_subscription(&self, filter: &str) {
-        let end = format!(" {filter}\n");
-        until(&format!("somebody subscribes to {filter}"), || self.log().contains(&end));
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    /// Starts it when it was stopped.
-    ///
-    /// # Panics
-    /// When it does not start.
-    pub fn start_again(&mut self) {
-        let log = fs::OpenOptions::new().append(true).create(true).open(self.path("log"));
-        let mut command = Command::new(program("mosquitto"));
-        command.arg("-c").arg(self.path("mosquitto.conf")).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(log.expect("a new file"));
-        let child = command.spawn().expect("mosquitto is installed (tests/run does that)");
-        let child = self.child.insert(child);
-        let port = self.port;
-        until_some("the broker listens", || {
-            let ended = child.try_wait().expect("it is a child");
-            assert!(ended.is_none(), "the broker ended: {ended:?}");
-            TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-    }
-
-    /// Ends it; it stores its sessions.
-    ///
-    /// # Panics
-    /// When it does not end.
-    pub fn stop(&mut self) {
-        self.end(Signal::TERM);
-    }
-
-    fn end(&mut self, signal: Signal) {
-        let Some(mut child) = self.child.take() else { return };
-        kill_process(Pid::from_child(&child), signal).expect("it has not been waited for");
-        until("the broker ends", || child.try_wait().expect("it is a child").is_some());
     }
 
     /// Publishes one message and waits for its acknowledgement.
@@ -143,12 +90,45 @@ impl Mosquitto {
     }
 }
 
+impl Broker for Mosquitto {
+    // 2.0.11 sends up to four times as many.
+    const KEEPS_LIMIT: bool = false;
+
+    fn of_version(_: &str) -> Self {
+        Self::start("")
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn subscription_line(&self, filter: &str) -> String {
+        format!(" {filter}\n")
+    }
+
+    /// It stores its sessions.
+    fn stop(&mut self) {
+        self.process.end(Signal::TERM);
+    }
+
+    fn start_again(&mut self) {
+        let mut command = Command::new(program("mosquitto"));
+        command.arg("-c").arg(self.path("mosquitto.conf"));
+        let log = self.path("log");
+        self.process.start(command, &log, self.port);
+    }
+}
+
 impl Drop for Mosquitto {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the broker said:\n{}", self.log());
         }
-        self.end(Signal::KILL);
+        self.process.end(Signal::KILL);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Flows that run at times, in windows, and when files appear.
 
+use ringmain_tests::broker::Broker;
 use ringmain_tests::http::Client;
 use ringmain_tests::mosquitto::Mosquitto;
 use ringmain_tests::net::{connect, free_port};
