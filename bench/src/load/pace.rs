@@ -18,7 +18,8 @@ const FAST_PASS: u64 = 64;
 /// How long to wait for the last answers: only a daemon that stands still, or a
 /// debug build on a machine with ten others at work, comes near it.
 const PATIENCE_NS: u64 = 60_000_000_000;
-/// With one core, the receiver needs it too.
+/// With one core, the receiver needs it too; and what waits for a receiver that
+/// is behind may leave its core to the kernel.
 const REST: Duration = Duration::from_micros(200);
 
 /// What a wire has to say about a look at its socket.
@@ -65,7 +66,10 @@ pub(super) fn run(
         (None, Some(rate)) => (args.seconds * rate as f64) as u64,
         (None, None) => u64::MAX,
     };
-    let sleeps = std::thread::available_parallelism().map_or(1, usize::from) < 2;
+    let one_core = std::thread::available_parallelism().map_or(1, usize::from) < 2;
+    // On a core of its own it keeps its schedule by looking all the time: what
+    // it slept would be in the latencies.
+    let sleeps = one_core && (args.core.is_none() || args.rate.is_none());
     let warm_up_ns = (args.warm_up * 1e9) as u64;
     let due_ns =
         |n: u64| args.rate.map_or(0, |rate| (n as u128 * 1_000_000_000 / rate as u128) as u64);
