@@ -19,13 +19,30 @@ impl Cutter {
     /// When no port is free.
     #[must_use]
     pub fn new(port: u16) -> Self {
+        Self::behind(port, &[])
+    }
+
+    /// The same, but the first connections are answered with these bytes, and
+    /// closed, by whoever stands there.
+    ///
+    /// # Panics
+    /// When no port is free.
+    #[must_use]
+    pub fn behind(port: u16, strangers: &'static [&'static [u8]]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let at = listener.local_addr().expect("it is bound").port();
         let streams: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let open = streams.clone();
         // Ends with the process: nothing tells a listener to go.
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
+            let mut strangers = strangers.iter();
+            for mut client in listener.incoming().flatten() {
+                if let Some(bytes) = strangers.next() {
+                    // The client may have gone already.
+                    let _ = client.read(&mut [0; 1024]);
+                    let _ = client.write_all(bytes);
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
                 pass(&client, &server);
                 pass(&server, &client);

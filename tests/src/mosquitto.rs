@@ -28,8 +28,20 @@ impl Mosquitto {
     /// When it is not installed.
     #[must_use]
     pub fn start(more: &str) -> Self {
+        Self::start_with(more, &[])
+    }
+
+    /// The same, with files in its folder.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    #[must_use]
+    pub fn start_with(more: &str, files: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("mosquitto-").tempdir();
         let dir = dir.expect("a temporary folder can be made");
+        for (name, text) in files {
+            fs::write(dir.path().join(name), text).expect("a new file");
+        }
         let port = free_port();
         let more = more.replace("DIR", &dir.path().to_string_lossy());
         let anonymous = !more.contains("allow_anonymous");
@@ -130,6 +142,22 @@ impl Drop for Mosquitto {
         }
         self.process.end(Signal::KILL);
     }
+}
+
+/// A file of users that a broker takes, with one in it.
+///
+/// # Panics
+/// When its program fails.
+#[must_use]
+pub fn password_file(user: &str, password: &str) -> String {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = dir.path().join("users");
+    let made = Command::new(program("mosquitto_passwd"))
+        .args(["-b", "-c"])
+        .args([path.as_os_str(), user.as_ref(), password.as_ref()])
+        .output();
+    assert!(made.expect("it is installed with the broker").status.success());
+    fs::read_to_string(path).expect("it was made")
 }
 
 /// Debian puts daemons where not everybody looks.

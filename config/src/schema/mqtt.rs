@@ -132,7 +132,9 @@ pub(crate) static SINK_MQTT: Schema = Schema {
     about: "Topics of an MQTT broker. Accepted means acknowledged by the broker (PUBACK, PUBCOMP); \
             with QoS 0 it means written. What was not acknowledged is sent again after a reconnect, \
             in the same order; with QoS 2 nothing comes twice as long as the broker keeps the \
-            session.",
+            session. A message that the broker refuses is a dead letter (`rejected`); so is one \
+            over which it ends the connection again and again without an answer, three times \
+            when it is sent alone.",
     parents: &[&super::sink::CODED, &CLIENT],
     keys: &[
         req(

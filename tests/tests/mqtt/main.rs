@@ -1,7 +1,10 @@
 //! MQTT against mosquitto, and rumqttd as a second implementation: every quality
 //! of both versions, restarts of the broker and of the daemon, connections that
-//! break.
+//! break, nonsense from either side.
 
 mod delivery;
+mod features;
+mod nonsense;
 mod round;
+mod security;
 mod sessions;

@@ -123,7 +123,7 @@ pub(crate) fn lines(job: &Job) -> usize {
 }
 
 /// Numbers of messages that are there.
-fn numbers(job: &Job) -> BTreeSet<u64> {
+pub(crate) fn numbers(job: &Job) -> BTreeSet<u64> {
     let text = std::fs::read_to_string(job.path("out.ndjson")).unwrap_or_default();
     let whole = text.lines().filter(|line| line.ends_with('}'));
     whole

@@ -118,6 +118,9 @@ pub(super) struct Client {
     /// A ping without an answer.
     ping_us: Option<u64>,
     deaf: bool,
+    /// How the broker ended the last connection, when that may have been for
+    /// what it was sent.
+    blame: Option<String>,
     /// There are messages that could be given up.
     pub(super) at_hand: bool,
     trouble: Option<String>,
@@ -161,6 +164,7 @@ impl Client {
             received_us: 0,
             ping_us: None,
             deaf: false,
+            blame: None,
             at_hand: false,
             trouble: None,
             notices: VecDeque::new(),
@@ -199,6 +203,12 @@ impl Client {
     /// An attempt has worked, as the owner sees it.
     pub(super) fn worked(&mut self) {
         self.retry.worked();
+    }
+
+    /// How the broker ended the connection before this one, when that may have
+    /// been for what it was sent.
+    pub(super) fn blame(&mut self) -> Option<String> {
+        self.blame.take()
     }
 
     /// The next connection begins without the session.
@@ -318,16 +328,30 @@ impl Client {
             }
             EventKind::Eof => {
                 self.receiving = false;
-                self.lose("the broker closed the connection", cx);
+                let why = self.unanswered("the broker closed the connection".to_owned());
+                self.lose_to_broker(&why, cx);
             }
             EventKind::Failed { error } => {
                 self.receiving = false;
                 if self.deaf && self.is_up() {
                     return;
                 }
-                self.lose(&error.to_string(), cx);
+                let why = self.unanswered(error.to_string());
+                match error.kind() {
+                    io::ErrorKind::ConnectionReset => self.lose_to_broker(&why, cx),
+                    _ => self.lose(&why, cx),
+                }
             }
             _ => {}
+        }
+    }
+
+    /// A broker that goes without a word most likely expected another protocol.
+    fn unanswered(&self, why: String) -> String {
+        let other = if self.plan.tls.is_some() { "no TLS (mqtt://)" } else { "TLS (mqtts://)" };
+        match self.state {
+            State::Greeting { .. } => format!("{why} and said nothing; perhaps it speaks {other}"),
+            _ => why,
         }
     }
 
@@ -447,10 +471,21 @@ impl Client {
         if self.state == State::Breaking {
             // What the broker said before it closed explains more than that it
             // closed.
-            self.trouble = Some(why);
-            return self.settle(cx);
+            self.trouble = Some(why.clone());
+            self.settle(cx);
+        } else {
+            self.lose(&why, cx);
         }
-        self.lose(&why, cx);
+        self.blame = farewell.is_rebuke.then_some(why);
+    }
+
+    /// The broker ended the connection without a reason.
+    fn lose_to_broker(&mut self, why: &str, cx: &mut Cx<'_>) {
+        let was_up = self.is_up();
+        self.lose(why, cx);
+        if was_up {
+            self.blame = Some(why.to_owned());
+        }
     }
 
     /// What came is not MQTT.
@@ -466,6 +501,7 @@ impl Client {
         let mut why = why.to_owned();
         let handle = match self.state {
             State::Up { handle, since_us } => {
+                self.blame = None;
                 self.judge(since_us, &mut why, cx.now.mono_us);
                 handle
             }
@@ -584,7 +620,12 @@ impl Client {
             self.spare.push(buf);
         }
         if let Err(error) = result {
-            self.lose(&error.to_string(), cx);
+            match error.kind() {
+                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                    self.lose_to_broker(&error.to_string(), cx);
+                }
+                _ => self.lose(&error.to_string(), cx),
+            }
             return self.settle(cx);
         }
         *cx.bytes += bytes as u64;

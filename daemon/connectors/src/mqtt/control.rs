@@ -197,6 +197,8 @@ fn old_refusal(body: &[u8]) -> String {
 pub(super) struct Farewell {
     /// Another client came with the same id.
     pub(super) taken_over: bool,
+    /// It does not like what it was sent.
+    pub(super) is_rebuke: bool,
     pub(super) why: String,
 }
 
@@ -219,7 +221,20 @@ pub(super) fn farewell(packet: &[u8]) -> Result<Farewell, Garbage> {
         .map_err(|_| Garbage("a farewell for an unknown reason"))?;
     let (said, text) = (words(&code), text.unwrap_or_default());
     let why = format!("the broker ended the connection: {said}{text}");
-    Ok(Farewell { taken_over: code == v5::DisconnectReasonCode::SessionTakenOver, why })
+    use v5::DisconnectReasonCode as Code;
+    let is_rebuke = matches!(
+        code,
+        Code::UnspecifiedError
+            | Code::MalformedPacket
+            | Code::ProtocolError
+            | Code::ImplementationSpecificError
+            | Code::NotAuthorized
+            | Code::TopicNameInvalid
+            | Code::PacketTooLarge
+            | Code::PayloadFormatInvalid
+            | Code::RetainNotSupported
+    );
+    Ok(Farewell { taken_over: code == Code::SessionTakenOver, is_rebuke, why })
 }
 
 /// `NotAuthorized` as "not authorized".
@@ -296,9 +311,10 @@ mod tests {
     fn a_taken_session_is_told_apart() {
         assert!(farewell(&[0xE0, 2, 0x8E, 0]).unwrap().taken_over);
         assert!(farewell(&[0xE0, 1, 0x8E]).unwrap().taken_over);
+        assert!(farewell(&[0xE0, 1, 0x82]).unwrap().is_rebuke);
         assert!(farewell(&[0xE0, 0]).unwrap().why.ends_with("normal disconnection"));
         let shutdown = farewell(&[0xE0, 2, 0x8B, 0]).unwrap();
         assert_eq!(shutdown.why, "the broker ended the connection: server shutting down");
-        assert!(!shutdown.taken_over);
+        assert!(!shutdown.taken_over && !shutdown.is_rebuke);
     }
 }

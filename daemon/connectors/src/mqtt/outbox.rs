@@ -281,6 +281,20 @@ impl Outbox {
         }
     }
 
+    /// Something was sent on this connection and has no answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// The oldest that is not done is refused.
+    pub(super) fn refuse_first(&mut self, detail: &str, refusals: &mut dyn Refusals) {
+        if let Some(entry) = self.entries.front_mut() {
+            entry.state = State::Done;
+            self.refuse(self.first, Reason::Rejected, detail, refusals);
+            self.drop_done();
+        }
+    }
+
     /// Everything that is not done is refused.
     pub(super) fn give_up(&mut self, why: &str, refusals: &mut dyn Refusals) {
         for at in 0..self.entries.len() {

@@ -3,6 +3,12 @@
 //! A slab is finished when the broker has acknowledged each of its messages
 //! (PUBACK, PUBCOMP), with QoS 0 when they are written. See [`Outbox`] for what
 //! happens to the others.
+//!
+//! A broker may end the connection over a message (mosquitto does for a topic
+//! of more than 200 levels) instead of refusing it, and would again for ever.
+//! So after [`ALONE_AFTER`] connections in a row that the broker ended without
+//! an answer to anything, the oldest message is sent alone; when it ends
+//! [`REFUSE_AFTER`] more over that one, it is refused.
 
 use ringmain_base::Reason;
 use ringmain_config::plan::{MqttSink, Qos, SinkPlan};
@@ -21,6 +27,9 @@ use crate::{ConnectorError, Cx, Health, Placement, Sink};
 /// Receive buffers: number and size. What comes is acknowledgements.
 const GROUP: (u16, u32) = (4, 16 << 10);
 
+const ALONE_AFTER: u32 = 3;
+const REFUSE_AFTER: u32 = 3;
+
 pub(crate) struct Publisher {
     client: Client,
     outbox: Outbox,
@@ -31,6 +40,10 @@ pub(crate) struct Publisher {
     qos: Qos,
     max_inflight: usize,
     limits: Limits,
+    /// What may be under way on this connection when nothing is suspected.
+    in_flight_max: usize,
+    /// Connections in a row that the broker ended without an answer.
+    unanswered: u32,
     payload: Vec<u8>,
     /// The last message that the broker refused.
     refused: Option<String>,
@@ -61,6 +74,8 @@ impl Publisher {
                 packet_bytes: usize::MAX,
                 out_bytes: OUT_BYTES,
             },
+            in_flight_max: max_inflight,
+            unanswered: 0,
             payload: Vec::new(),
             refused: None,
             finishing: false,
@@ -115,9 +130,33 @@ impl Publisher {
             let why = format!("the broker takes {lacks}; change 'qos' or 'retain'");
             return self.client.lose(&why, cx);
         }
-        self.limits.in_flight = self.max_inflight.min(usize::from(greeting.receive_max));
+        self.suspect(cx);
+        self.in_flight_max = self.max_inflight.min(usize::from(greeting.receive_max));
+        let alone = self.unanswered >= ALONE_AFTER;
+        self.limits.in_flight = if alone { 1 } else { self.in_flight_max };
         self.limits.packet_bytes = greeting.packet_bytes_max.map_or(usize::MAX, |max| max as usize);
         self.outbox.connected(greeting.session);
+    }
+
+    /// Judges how the connection before this one ended.
+    fn suspect(&mut self, cx: &mut Cx<'_>) {
+        let Some(why) = self.client.blame().filter(|_| self.outbox.is_unanswered()) else {
+            self.unanswered = 0;
+            return;
+        };
+        self.unanswered += 1;
+        if self.unanswered >= ALONE_AFTER + REFUSE_AFTER {
+            self.unanswered = 0;
+            let why = format!("{why}, {REFUSE_AFTER} times over this message alone");
+            self.outbox.refuse_first(&why, cx.refusals);
+            self.refused = Some(why);
+        }
+    }
+
+    /// The broker has answered.
+    fn answered(&mut self) {
+        self.unanswered = 0;
+        self.limits.in_flight = self.in_flight_max;
     }
 
     fn take(&mut self, cx: &mut Cx<'_>) {
@@ -138,6 +177,7 @@ impl Publisher {
             Kind::Publish => return Ok(()),
             _ => return Err(Garbage("an answer to something that was not asked")),
         };
+        self.answered();
         let worked = match found.header.kind {
             Kind::PubComp => self.outbox.completed(id),
             _ if reason >= 0x80 => {

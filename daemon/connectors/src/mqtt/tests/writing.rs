@@ -278,3 +278,55 @@ fn qos_0_is_finished_when_it_is_written_and_goes_out_again_when_it_was_not() {
     assert_eq!(sent.len(), 2, "{sent:?}");
     assert_eq!(writing.sink.finished(), 5);
 }
+
+#[test]
+fn a_message_over_which_the_broker_ends_every_connection_is_refused_and_the_others_go_out() {
+    let mut writing = connected(&format!("{OLD}retry = {{ min = \"1ms\", max = \"1ms\" }}\n"));
+    push(&mut writing, 0..3);
+    let mut at = 0;
+    for life in 0..6 {
+        let next = writing.world.answer();
+        writing.world.io.finish(writing.world.ends[at]);
+        writing.settle();
+        at = next;
+        assert!(writing.world.letters.0.is_empty(), "after {life} ends");
+        writing.pass(60_000_000);
+        writing.world.feed(at, &CONNACK4);
+        writing.settle();
+        let sent = writing.world.sent(at).len() - 1;
+        assert_eq!(sent, if (2..5).contains(&life) { 1 } else { 3 - life / 5 }, "{life}");
+    }
+    let letters = std::mem::take(&mut writing.world.letters.0);
+    assert_eq!((letters.len(), letters[0].reason), (1, Reason::Rejected));
+    assert_eq!((&letters[0].bytes[..], &*letters[0].origin), (&b"0"[..], "out/a"));
+    let detail = "the broker closed the connection, 3 times over this message alone";
+    assert_eq!(letters[0].detail, detail);
+    writing.world.feed(at, &[ack(2), ack(3)].concat());
+    writing.settle();
+    assert_eq!((writing.sink.finished(), writing.sink.is_idle()), (3, true));
+}
+
+#[test]
+fn a_broker_that_answers_something_or_leaves_for_its_own_reasons_is_not_suspicious() {
+    let keys = "version = \"5\"\ntopic = \"t\"\nencode = \"text\"\n";
+    let mut writing = connected(&format!("{keys}retry = {{ min = \"1ms\", max = \"1ms\" }}\n"));
+    push(&mut writing, 0..30);
+    let mut at = 0;
+    for life in 0..20 {
+        let next = writing.world.answer();
+        if life % 2 == 0 {
+            // Server shutting down.
+            writing.world.feed(at, &[0xE0, 1, 0x8B]);
+        } else {
+            writing.world.feed(at, &ack(1 + life / 2));
+        }
+        writing.world.io.finish(writing.world.ends[at]);
+        writing.settle();
+        at = next;
+        writing.pass(60_000_000);
+        writing.world.feed(at, &[0x20, 3, 1, 0, 0]);
+        writing.settle();
+        assert_eq!(writing.world.sent(at).len(), 1 + 30 - usize::from(life.div_ceil(2)), "{life}");
+    }
+    assert!(writing.world.letters.0.is_empty());
+}
