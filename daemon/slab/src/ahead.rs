@@ -17,11 +17,18 @@ pub(crate) const AHEAD_INDEX_BYTES: usize = 256;
 
 pub(crate) const LINE_BYTES: usize = 64;
 
-/// Asks for the line of `byte`, to write to it. A hint: any address will do,
-/// and nothing is read.
+/// Asks for the cache line in which `place` begins, to write to it soon. A hint
+/// that changes nothing but time.
+#[inline]
+pub fn fetch_to_write<T>(place: &T) {
+    fetch_line(std::ptr::from_ref(place).cast());
+}
+
+/// Asks for the line of `byte`, to write to it. Any address will do, and nothing
+/// is read.
 #[inline]
 #[allow(unused_variables, reason = "processors without such an instruction")]
-pub(crate) fn fetch_to_write(byte: *mut u8) {
+pub(crate) fn fetch_line(byte: *const u8) {
     // `_mm_prefetch` asks for a line to read unless the whole build names the
     // processor's feature; the instruction itself does nothing where it is
     // not known.

@@ -39,6 +39,7 @@ mod schema;
 mod slab;
 mod stamp;
 
+pub use ahead::fetch_to_write;
 pub use budget::Budget;
 pub use build::{RowBuilder, Scalar, Scratch, TreeBuilder};
 pub use check::Malformed;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use ringmain_base::limits::SLAB_BYTES_MAX;
 use rkyv::rend::u32_le;
 
-use crate::ahead::{AHEAD_BYTES, AHEAD_INDEX_BYTES, LINE_BYTES, fetch_to_write};
+use crate::ahead::{AHEAD_BYTES, AHEAD_INDEX_BYTES, LINE_BYTES, fetch_line};
 use crate::budget::Budget;
 use crate::build::{RowBuilder, Scratch};
 use crate::check::{self, Malformed};
@@ -508,7 +508,7 @@ impl Inner {
     /// `offset`; two for each row, as most rows have.
     #[inline]
     fn fetch_ahead(&self, offset: usize, len: usize) {
-        let line = |at: usize| fetch_to_write(self.data().wrapping_add(at));
+        let line = |at: usize| fetch_line(self.data().wrapping_add(at));
         let ahead = offset + AHEAD_BYTES;
         // What lies behind the slab may be at work elsewhere.
         if ahead < self.capacity {

@@ -63,7 +63,7 @@ impl Operator for Change {
         if self.fields.is_empty() {
             return;
         }
-        self.store.begin(cx.now, slab.len());
+        self.store.begin(cx.now, slab);
         let (fields, first_passes, deadband) = (&self.fields, self.first_passes, self.deadband);
         let (values, numbers) = (&mut self.values, &mut self.numbers);
         let (store, refuse) = (&mut self.store, &mut *cx.refuse);

@@ -46,7 +46,7 @@ fn take_out(slab: &mut Slab, answers: &mut Vec<Answer>) -> bool {
 
 impl Operator for Hysteresis {
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
-        self.store.begin(cx.now, slab.len());
+        self.store.begin(cx.now, slab);
         self.emit_when.ask(slab, cx, &mut self.emits);
         take_out(slab, &mut self.emits);
         let Some(release_when) = &mut self.release_when else {

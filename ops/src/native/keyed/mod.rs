@@ -16,6 +16,7 @@ mod change;
 mod condition;
 mod held;
 mod hysteresis;
+mod index;
 mod key;
 mod rows;
 mod sample;

@@ -34,7 +34,7 @@ impl Sample {
 
 impl Operator for Sample {
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
-        let now_us = self.store.begin(cx.now, slab.len());
+        let now_us = self.store.begin(cx.now, slab);
         let (every_us, clock) = (self.every_us, &self.clock);
         let (store, refuse) = (&mut self.store, &mut *cx.refuse);
         slab.retain(|row| {

@@ -3,7 +3,7 @@
 
 use ringmain_base::limits::partition_of;
 use ringmain_base::{Now, Reason};
-use ringmain_slab::RowRef;
+use ringmain_slab::{RowRef, Slab};
 use rkyv::api::high::{HighDeserializer, HighSerializer, HighValidator};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor::Failure;
@@ -77,20 +77,59 @@ pub(crate) struct Store<S> {
     spec: u64,
     bytes: Vec<u8>,
     now_s: u32,
+    /// Partition and hash of messages that are looked up ahead.
+    ahead: Vec<(u16, u32)>,
 }
+
+/// Messages of a batch that are looked up ahead: what is asked for has to stay
+/// in a core's second cache until it is needed.
+const AHEAD_ROWS: usize = 2048;
 
 impl<S: Default> Store<S> {
     pub(crate) fn new(key: Fields, bounds: Bounds, spec: u64) -> Self {
         let (timeline, bytes) = (Timeline::default(), Vec::new());
-        Self { key, tables: Tables::new(bounds), timeline, spec, bytes, now_s: 0 }
+        Self {
+            key,
+            tables: Tables::new(bounds),
+            timeline,
+            spec,
+            bytes,
+            now_s: 0,
+            ahead: Vec::new(),
+        }
     }
 
-    /// Begins a batch of so many messages; the time in microseconds.
-    pub(crate) fn begin(&mut self, now: Now, rows: usize) -> i64 {
+    /// Begins a batch; the time in microseconds.
+    pub(crate) fn begin(&mut self, now: Now, slab: &Slab) -> i64 {
         let now_us = self.timeline.now_us(now);
         self.now_s = seconds(now_us);
-        self.tables.sweep(self.now_s, 16 + rows / 4);
+        self.tables.sweep(self.now_s, 16 + slab.len() / 4);
+        if self.tables.is_large() {
+            self.look_ahead(slab);
+        }
         now_us
+    }
+
+    /// Asks for the memory of all keys of a batch, so that one message does not
+    /// wait for it after the other: first for where the entries are, then for
+    /// the entries.
+    fn look_ahead(&mut self, slab: &Slab) {
+        self.ahead.clear();
+        for row in slab.rows().take(AHEAD_ROWS) {
+            if self.key.key(row, &mut self.bytes).is_ok() {
+                let (partition, hash) = (self.partition(row), self.tables.hash(&self.bytes));
+                self.tables.fetch_index(partition, hash);
+                self.ahead.push((partition, hash));
+            }
+        }
+        for (partition, hash) in &self.ahead {
+            self.tables.fetch_entry(*partition, *hash);
+        }
+    }
+
+    #[inline]
+    fn partition(&self, row: RowRef<'_>) -> u16 {
+        partition_of(row.header().key_hash.to_native(), self.tables.partitions())
     }
 
     /// What is known of a message's key; nothing when the message was refused.
@@ -100,8 +139,7 @@ impl<S: Default> Store<S> {
             refuse.refuse(row, Reason::Field, &why);
             return None;
         }
-        let hash = row.header().key_hash.to_native();
-        let partition = partition_of(hash, self.tables.partitions());
+        let partition = self.partition(row);
         let (state, fresh) = self.tables.get(partition, &self.bytes, self.now_s);
         Some(Known { state, fresh, key: &self.bytes })
     }
@@ -117,8 +155,7 @@ impl<S: Default> Store<S> {
             refuse.refuse(row, Reason::Field, &why);
             return None;
         }
-        let hash = row.header().key_hash.to_native();
-        let partition = partition_of(hash, self.tables.partitions());
+        let partition = self.partition(row);
         if !self.tables.has_room(partition, &self.bytes) {
             let why = "there are max_keys keys with open windows; raise max_keys";
             refuse.refuse(row, Reason::Limit, why);

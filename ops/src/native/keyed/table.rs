@@ -17,9 +17,10 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use hashbrown::HashTable;
+use ringmain_slab::fetch_to_write;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::index::Index;
 use crate::Tally;
 
 /// Bytes of a key that lie in its entry.
@@ -30,6 +31,9 @@ pub(crate) const LONG_KEY_BYTES: usize = 64;
 
 /// Entries that an eviction chooses from: the longest unused one goes.
 const SAMPLE: usize = 8;
+
+/// Tables of this size are in the second cache of any core that is in use.
+const AT_HAND_BYTES: usize = 512 << 10;
 
 /// A key of any length in 32 bytes.
 #[derive(Clone, Debug)]
@@ -86,56 +90,35 @@ impl<S> Entry<S> {
 
 /// The keys of one partition.
 struct Table<S> {
-    index: HashTable<u32>,
+    index: Index,
     entries: Vec<Entry<S>>,
     /// Where the next eviction looks.
     hand: usize,
 }
 
-/// The table's hash function takes bits from both ends.
-#[inline]
-fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-}
-
 impl<S> Table<S> {
     fn new() -> Self {
-        Self { index: HashTable::new(), entries: Vec::new(), hand: 0 }
+        Self { index: Index::default(), entries: Vec::new(), hand: 0 }
     }
 
     #[inline]
     fn find(&self, hash: u32, key: &[u8]) -> Option<usize> {
-        let same = |at: &u32| {
-            let entry = &self.entries[*at as usize];
-            entry.hash == hash && entry.key.bytes() == key
-        };
-        self.index.find(spread(hash), same).map(|at| *at as usize)
+        self.index.find(hash, |at| self.entries[at].key.bytes() == key)
     }
 
     fn insert(&mut self, entry: Entry<S>) -> usize {
         let at = self.entries.len();
-        let hash = spread(entry.hash);
+        self.index.insert(entry.hash, at);
         self.entries.push(entry);
-        let entries = &self.entries;
-        self.index.insert_unique(hash, at as u32, |at| spread(entries[*at as usize].hash));
         at
     }
 
     /// Removes the entry at `at`; the last one takes its place.
     fn remove(&mut self, at: usize) -> Entry<S> {
         let last = self.entries.len() - 1;
-        let unlink = |index: &mut HashTable<u32>, hash, at: usize| {
-            if let Ok(found) = index.find_entry(spread(hash), |found| *found as usize == at) {
-                found.remove();
-            }
-        };
-        unlink(&mut self.index, self.entries[at].hash, at);
+        self.index.remove(self.entries[at].hash, at);
         if at != last {
-            let hash = self.entries[last].hash;
-            if let Some(found) = self.index.find_mut(spread(hash), |found| *found as usize == last)
-            {
-                *found = at as u32;
-            }
+            self.index.moved(self.entries[last].hash, last, at);
         }
         self.entries.swap_remove(at)
     }
@@ -145,8 +128,7 @@ impl<S> Table<S> {
         let len = self.entries.len();
         if self.entries.capacity() > (len * 4).max(256) {
             self.entries.shrink_to(len * 2);
-            let entries = &self.entries;
-            self.index.shrink_to(len * 2, |at| spread(entries[*at as usize].hash));
+            self.index.shrink_to(len * 2);
         }
     }
 }
@@ -185,7 +167,7 @@ impl<S: Default> Tables<S> {
     /// What is known of a key; true when nothing was, or no longer.
     #[inline]
     pub(crate) fn get(&mut self, partition: u16, key: &[u8], now_s: u32) -> (&mut S, bool) {
-        let hash = xxh3_64_with_seed(key, self.seed) as u32;
+        let hash = self.hash(key);
         let part = usize::from(partition);
         let found = self.parts[part].as_ref().and_then(|table| table.find(hash, key));
         let (at, mut fresh) = match found {
@@ -204,11 +186,44 @@ impl<S: Default> Tables<S> {
         (&mut entry.state, fresh)
     }
 
+    /// Whether the tables are larger than what a core keeps at hand.
+    #[inline]
+    pub(crate) fn is_large(&self) -> bool {
+        self.len * size_of::<Entry<S>>() > AT_HAND_BYTES
+    }
+
+    #[inline]
+    pub(crate) fn hash(&self, key: &[u8]) -> u32 {
+        xxh3_64_with_seed(key, self.seed) as u32
+    }
+
+    /// Asks for what finds the entry of a key.
+    #[inline]
+    pub(crate) fn fetch_index(&self, partition: u16, hash: u32) {
+        if let Some(table) = &self.parts[usize::from(partition)] {
+            table.index.fetch(hash);
+        }
+    }
+
+    /// Asks for the entry of a key.
+    #[inline]
+    pub(crate) fn fetch_entry(&self, partition: u16, hash: u32) {
+        let Some(table) = &self.parts[usize::from(partition)] else { return };
+        if let Some(at) = table.index.find(hash, |_| true) {
+            let entry = &table.entries[at];
+            // It begins in one line and may end in the next; which of these
+            // come first is the compiler's choice.
+            fetch_to_write(&entry.key);
+            fetch_to_write(&entry.state);
+            fetch_to_write(&entry.seen_s);
+        }
+    }
+
     /// Whether a key that is not known could be taken up without forgetting
     /// another.
     pub(crate) fn has_room(&self, partition: u16, key: &[u8]) -> bool {
         self.len < self.bounds.max_keys || {
-            let hash = xxh3_64_with_seed(key, self.seed) as u32;
+            let hash = self.hash(key);
             let table = self.parts[usize::from(partition)].as_ref();
             table.is_some_and(|table| table.find(hash, key).is_some())
         }
@@ -338,8 +353,8 @@ pub(crate) enum Visit {
 }
 
 /// Bytes that one key takes at most, besides what its state allocates: the
-/// entry in a vector and the number in an index that may both be half empty,
-/// and its share of long keys.
+/// entry in a vector that may be half empty, its slot in an index of which
+/// three eighths are taken after it has grown, and its share of long keys.
 pub(crate) const fn key_bytes<S>() -> u64 {
-    (2 * (size_of::<Entry<S>>() + 5) + LONG_KEY_BYTES) as u64
+    (2 * size_of::<Entry<S>>() + 22 + LONG_KEY_BYTES) as u64
 }

@@ -167,7 +167,7 @@ impl Operator for Throttle {
     }
 
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
-        let now_us = self.store.begin(cx.now, slab.len());
+        let now_us = self.store.begin(cx.now, slab);
         let now_ns = now_us.saturating_mul(1000);
         // What waits goes first, so nothing passes it.
         let behind = self.held.due_us().is_some_and(|due| due <= now_us);

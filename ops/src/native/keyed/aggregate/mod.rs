@@ -362,7 +362,7 @@ impl Operator for Aggregate {
     }
 
     fn process(&mut self, slab: &mut Slab, cx: &mut Context<'_>) {
-        let now_us = self.store.begin(cx.now, 0);
+        let now_us = self.store.begin(cx.now, slab);
         for row in slab.rows() {
             self.take(row, now_us, cx);
         }

@@ -108,6 +108,34 @@ fn a_sampler_of_two_minutes_drops_the_message_of_1128_whatever_its_own_time_says
     assert!(rig.one(&mut *operator, Scalar::Str("2018.06.07T11:22:00.000Z")));
 }
 
+/// So many keys are looked up ahead, a slab at a time, some more than once in a
+/// slab, some new, and one message without a key among them.
+#[test]
+fn each_of_many_keys_is_told_from_the_others() {
+    const KEYS: i64 = 30_000;
+    let mut rig = Rig::new();
+    let key = names(&["id"]);
+    let by = ByKey { max_keys: KEYS as usize, partitions: 4, ..rig.by(&key) };
+    let mut operator = sample(&by, 2 * MINUTE_US, &Clock::Server).unwrap();
+    let mut passes = |rig: &mut Rig, from: i64| {
+        for id in from..from + 100 {
+            rig.push(Scalar::Int(id % KEYS), Scalar::Null);
+            rig.push(Scalar::Str(&format!("device {}", id % KEYS / 2)), Scalar::Null);
+        }
+        rig.push(Scalar::Absent, Scalar::Null);
+        rig.run(&mut *operator).len()
+    };
+    let first: usize = (0..KEYS / 2).step_by(100).map(|from| passes(&mut rig, from)).sum();
+    assert_eq!(first as i64, KEYS / 2 + KEYS / 4, "all numbers, and every text once");
+    let again: usize = (0..KEYS / 2).step_by(100).map(|from| passes(&mut rig, from)).sum();
+    assert_eq!(again, 0, "all are known");
+    rig.pass(3 * MINUTE_US);
+    let later: usize = (0..KEYS / 2).step_by(100).map(|from| passes(&mut rig, from)).sum();
+    assert_eq!(later as i64, KEYS / 2 + KEYS / 4);
+    assert_eq!(rig.refused.0.len() as i64, 3 * KEYS / 2 / 100);
+    assert_eq!(operator.tally().map(|tally| tally.keys), Some(22_500));
+}
+
 #[test]
 fn a_sampler_by_event_time_goes_by_the_time_in_the_messages() {
     let mut rig = Rig::new();
