@@ -95,7 +95,7 @@ struct Place {
 /// The operators of a flow on one shard.
 pub struct Chain {
     places: Vec<Place>,
-    cells: Arc<[Cells]>,
+    cells: Arc<[Arc<Cells>]>,
     /// Slabs for the copies of branches: as many as the graph is deep.
     spares: Vec<Slab>,
     /// Operators that may still hold something back when the flow ends, the
@@ -110,7 +110,12 @@ impl Chain {
     /// # Panics
     /// When a target does not exist.
     #[must_use]
-    pub fn new(nodes: Vec<Node>, cells: Arc<[Cells]>, slab_bytes: usize, budget: &Budget) -> Self {
+    pub fn new(
+        nodes: Vec<Node>,
+        cells: Arc<[Arc<Cells>]>,
+        slab_bytes: usize,
+        budget: &Budget,
+    ) -> Self {
         let exists = |t: &Target| !matches!(t, Target::Operator(at) if *at >= nodes.len());
         assert!(nodes.iter().flat_map(|n| n.outputs.iter().flatten()).all(exists));
         let spares = (0..=nodes.len()).map(|_| Slab::new(slab_bytes, budget)).collect();
@@ -193,8 +198,27 @@ impl Chain {
         false
     }
 
+    /// Lets operator `at` give out what it holds back, as if the flow ended: one
+    /// slab per call. True as long as it may have more.
+    pub fn on_leave(
+        &mut self,
+        at: usize,
+        slab: &mut Slab,
+        now: Now,
+        outside: &mut dyn Outside,
+    ) -> bool {
+        self.call(at, slab, now, outside, Call::End)
+    }
+
+    /// The operators, for another chain.
+    #[must_use]
+    pub fn into_operators(self) -> Vec<Box<dyn Operator>> {
+        self.places.into_iter().map(|place| place.node.operator).collect()
+    }
+
     /// Operators, from the last: none behind one that it reads.
-    fn in_order(&self) -> Vec<usize> {
+    #[must_use]
+    pub fn in_order(&self) -> Vec<usize> {
         let mut order = Vec::with_capacity(self.places.len());
         let mut seen = vec![false; self.places.len()];
         for at in 0..self.places.len() {
@@ -453,7 +477,7 @@ mod tests {
     #[test]
     fn what_operators_hold_back_leaves_at_the_end_whatever_their_order() {
         let budget = Budget::new(0);
-        let cells: Arc<[Cells]> = (0..2).map(|_| Cells::default()).collect();
+        let cells: Arc<[Arc<Cells>]> = (0..2).map(|_| Arc::default()).collect();
         // The second in the list is the first in the chain.
         let node = |component, target| Node {
             operator: Box::new(Hoard::default()),

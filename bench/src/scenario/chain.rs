@@ -271,7 +271,7 @@ fn chain(operators: Vec<Box<dyn Operator>>) -> Chain {
     let last = operators.len() - 1;
     let roles = (0..=last).map(|at| (format!("operator-{at}"), Role::Operator)).collect();
     let metrics = FlowMetrics::new("chain", roles, 1);
-    let cells: Arc<[Cells]> = metrics.shards[0].clone();
+    let cells: Arc<[Arc<Cells>]> = metrics.shards[0].clone();
     let node = |(at, operator)| {
         let next = if at == last { Target::Exit(0) } else { Target::Operator(at + 1) };
         Node { operator, component: at, outputs: vec![vec![next]] }

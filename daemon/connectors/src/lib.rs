@@ -41,6 +41,7 @@ mod mqtt;
 mod offline;
 mod outbuf;
 mod outflow;
+mod overlap;
 mod packets;
 mod place;
 mod reader;
@@ -68,6 +69,7 @@ pub use decode::decoder;
 pub use error::{ConnectorError, Fault};
 pub use memory::source_bytes;
 pub use offline::{OfflineSink, OfflineSource};
+pub use overlap::{sinks_overlap, sources_overlap};
 pub use place::{Claims, Placement};
 
 use ringmain_base::{Now, Reason};

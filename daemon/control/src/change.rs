@@ -2,20 +2,24 @@
 //!
 //! One path for all: a change takes a flow from what runs to what is wanted,
 //! either of which may be nothing; the start of the daemon is a change from
-//! nothing of every flow, of which none carries messages before all can. What
-//! runs is drained within its deadline and taken out of its shards; then what is
-//! wanted is wired and opened; if that fails, what ran before is started again.
-//! Changes of different flows go on side by side, those of one flow one after
-//! the other, and none of them is waited for.
+//! nothing of every flow, of which none carries messages before all can.
+//!
+//! What runs goes on where the new version has the same: the new one stands by
+//! on all shards, with its own connectors open, and takes over when all stand
+//! ([`ringmain_shard::Keep`]); if one does not, nothing has happened. Where that
+//! cannot be, what runs is drained within its deadline and taken out of its
+//! shards; then what is wanted is wired and opened; if that fails, what ran
+//! before is started again. Changes of different flows go on side by side, those
+//! of one flow one after the other, and none of them is waited for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringmain_config::FlowPlan;
-use ringmain_shard::Phase;
+use ringmain_shard::{Keep, Parts, Phase};
 use tokio::sync::oneshot;
 
-use crate::desk::{Answer, Failure, Report};
+use crate::desk::{Answer, Components, Failure, Report, Together};
 use crate::start::{Flow, Running};
 use crate::store::Store;
 use crate::view::View;
@@ -43,6 +47,23 @@ pub(crate) enum Want {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Waiting,
+    /// The new version builds and opens what is new of it.
+    StandingBy {
+        deadline: Instant,
+    },
+    /// Sources that leave come to their end.
+    Parting {
+        deadline: Instant,
+    },
+    /// The new version has taken over; sinks that leave come to their end.
+    Settling {
+        deadline: Instant,
+        hurried: bool,
+    },
+    /// The new version, which does not take over, is taken away again.
+    SteppingBack {
+        deadline: Instant,
+    },
     Draining {
         deadline: Instant,
     },
@@ -61,6 +82,8 @@ pub(crate) struct Change {
     name: String,
     want: Want,
     answer: Option<oneshot::Sender<Answer>>,
+    /// The others that were asked for with it.
+    together: Option<Arc<Mutex<Together>>>,
     stage: Stage,
     since: Instant,
     /// What ran before.
@@ -68,6 +91,11 @@ pub(crate) struct Change {
     drained: bool,
     /// Why the new version did not start; the old one is being started.
     failed: Option<Vec<String>>,
+    /// The version that is to take over, and how.
+    next: Option<Box<Flow>>,
+    keep: Option<Arc<Keep>>,
+    /// Why nothing was kept.
+    whole: Option<String>,
 }
 
 /// All changes under way.
@@ -98,12 +126,30 @@ impl Changes {
             name: name.to_owned(),
             want,
             answer,
+            together: None,
             stage: Stage::Waiting,
             since: Instant::now(),
             old: None,
             drained: true,
             failed: None,
+            next: None,
+            keep: None,
+            whole: None,
         });
+    }
+
+    /// Changes that are answered as one.
+    pub(crate) fn begin_together(
+        &mut self,
+        wanted: Vec<(String, Want)>,
+        together: &Arc<Mutex<Together>>,
+    ) {
+        for (name, want) in wanted {
+            self.begin(&name, want, None);
+            if let Some(change) = self.list.last_mut() {
+                change.together = Some(together.clone());
+            }
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -155,9 +201,15 @@ impl Changes {
                 // The start of the daemon is told as a whole.
                 Some(_) if was_held => drop(self.list.remove(at)),
                 Some(answer) => {
+                    let change = self.list.remove(at);
+                    if let Ok(report) = &answer
+                        && let Some(components) = &report.components
+                    {
+                        scene.view.note_change(&change.name, components.to_string());
+                    }
                     // Whoever asked sees what was made of it.
                     scene.view.take_sample();
-                    self.list.remove(at).finish(answer);
+                    change.finish(answer);
                 }
                 None => at += 1,
             }
@@ -182,16 +234,21 @@ impl Change {
     fn finish(mut self, answer: Answer) {
         match &answer {
             Ok(report) => tracing::info!(
-                "{}: {} in {} ms{}",
+                "{}: {} in {} ms{}{}",
                 self.name,
                 report.action,
                 report.duration_ms,
-                if report.drained { "" } else { ", not drained in time" }
+                if report.drained { "" } else { ", not drained in time" },
+                report.components.as_ref().map(|c| format!(" ({c})")).unwrap_or_default()
             ),
             Err(failure) => {
                 let goes_on = if failure.rolled_back { "; the old version goes on" } else { "" };
                 tracing::error!("{}: {}{goes_on}", self.name, failure.errors.join("; "));
             }
+        }
+        if let Some(together) = self.together.take() {
+            let mut together = together.lock().unwrap_or_else(PoisonError::into_inner);
+            together.note(&self.name, answer.clone());
         }
         if let Some(sender) = self.answer.take() {
             // Whoever asked may have gone.
@@ -219,6 +276,17 @@ impl Change {
     ) -> Option<Answer> {
         match self.stage {
             Stage::Waiting => self.begin(scene, changed),
+            Stage::StandingBy { deadline } => self.stands_by(scene, deadline, changed),
+            Stage::Parting { deadline } => {
+                let next = self.next.as_ref()?;
+                if next.control.parted() == next.parts || Instant::now() > deadline {
+                    self.drained = next.control.parted() == next.parts;
+                    self.take_over(scene, changed);
+                }
+                None
+            }
+            Stage::Settling { deadline, hurried } => self.settled(scene, deadline, hurried),
+            Stage::SteppingBack { deadline } => self.stepped_back(scene, deadline),
             Stage::Draining { deadline } => {
                 let flow = flow(scene.running, &self.name)?;
                 let ended = flow.is_ended();
@@ -245,10 +313,162 @@ impl Change {
             return self.start(scene, changed);
         };
         self.old = Some(flow.plan.clone());
+        if let Want::Run(plan) = &self.want
+            && flow.control.phase() == Phase::Run
+            && !flow.is_ended()
+            && flow.control.errors().is_empty()
+        {
+            match Keep::of(&flow.plan, plan, &flow.joints) {
+                Ok(keep) => {
+                    let plan = plan.clone();
+                    return self.stand_by(scene, &plan, Arc::new(keep));
+                }
+                Err(why) => self.whole = Some(why),
+            }
+        }
+        self.drain(scene);
+        None
+    }
+
+    fn drain(&mut self, scene: &mut Scene<'_>) {
+        let Some(flow) = flow(scene.running, &self.name) else { return };
         flow.control.set_phase(Phase::Drain);
         let deadline = Instant::now() + Duration::from_micros(flow.drain_us);
         self.stage = Stage::Draining { deadline };
         scene.running.wake();
+    }
+
+    fn stand_by(
+        &mut self,
+        scene: &mut Scene<'_>,
+        plan: &Arc<FlowPlan>,
+        keep: Arc<Keep>,
+    ) -> Option<Answer> {
+        let at = scene.running.flows.iter().position(|flow| flow.name == self.name)?;
+        match scene.running.stand_by(at, plan, &keep, scene.store.is_some()) {
+            Ok(next) => {
+                self.next = Some(Box::new(next));
+                self.keep = Some(keep);
+                self.stage = Stage::StandingBy { deadline: Instant::now() + OPEN_DEADLINE };
+                None
+            }
+            Err(error) => Some(Err(Failure { rolled_back: true, errors: vec![error] })),
+        }
+    }
+
+    fn stands_by(
+        &mut self,
+        scene: &mut Scene<'_>,
+        deadline: Instant,
+        changed: &mut bool,
+    ) -> Option<Answer> {
+        let (next, keep) = (self.next.as_ref()?, self.keep.as_ref()?);
+        let mut errors = next.control.errors();
+        if next.control.opened() < next.parts {
+            if Instant::now() <= deadline {
+                return None;
+            }
+            errors.push(format!("not open after {} s", OPEN_DEADLINE.as_secs()));
+        }
+        errors.sort();
+        errors.dedup();
+        self.whole = next.control.unfit();
+        if self.whole.is_some() || !errors.is_empty() {
+            self.failed = Some(errors).filter(|errors| !errors.is_empty());
+            next.control.set_phase(Phase::Abort);
+            self.stage = Stage::SteppingBack { deadline: Instant::now() + REMOVE_DEADLINE };
+            scene.running.wake();
+            return None;
+        }
+        if keep.takes_leave() {
+            next.control.part();
+            let drain_us = flow(scene.running, &self.name)?.drain_us;
+            let deadline = Instant::now() + Duration::from_micros(drain_us);
+            self.stage = Stage::Parting { deadline };
+            scene.running.wake();
+        } else {
+            self.take_over(scene, changed);
+        }
+        None
+    }
+
+    fn take_over(&mut self, scene: &mut Scene<'_>, changed: &mut bool) {
+        let (Some(next), Some(keep)) = (self.next.take(), &self.keep) else { return };
+        let Some(flow) = flow(scene.running, &self.name) else { return };
+        next.control.take_over(&flow.control, keep.operators());
+        let deadline = Instant::now() + Duration::from_micros(flow.drain_us);
+        let Flow { mut keeper, .. } = std::mem::replace(flow, *next);
+        std::mem::swap(&mut flow.keeper, &mut keeper);
+        flow.keeper.go_on(keeper, keep.states(), scene.store);
+        scene.view.amended(flow);
+        self.stage = Stage::Settling { deadline, hurried: false };
+        *changed = true;
+        scene.running.wake();
+    }
+
+    fn settled(
+        &mut self,
+        scene: &mut Scene<'_>,
+        deadline: Instant,
+        hurried: bool,
+    ) -> Option<Answer> {
+        let flow = flow(scene.running, &self.name)?;
+        let errors = flow.control.errors();
+        if !errors.is_empty() && flow.control.phase() == Phase::Run {
+            // A sink that could not be opened before the one that it follows
+            // was closed: back to what ran, from the beginning.
+            self.failed = Some(errors);
+            self.drain(scene);
+            return None;
+        }
+        if flow.control.settled() == flow.parts || flow.is_ended() {
+            let plan = flow.plan.clone();
+            let free = flow.memory_bytes.saturating_sub(scene.running.memory_of(&plan));
+            scene.running.free(free);
+            let flow = self::flow(scene.running, &self.name)?;
+            flow.memory_bytes -= free;
+            self.drained &= !hurried;
+            let mut report = self.report("replaced");
+            if let Some(components) = &mut report.components {
+                components.discarded = flow.control.discarded();
+            }
+            return Some(Ok(report));
+        }
+        if Instant::now() <= deadline {
+            return None;
+        }
+        if hurried {
+            return Some(Err(Failure::new("a shard does not give the old version up")));
+        }
+        let replays = flow.plan.sources.iter().any(|source| source.kind.can_replay());
+        if replays && self.keep.as_ref().is_some_and(|keep| keep.hands_over()) {
+            let why = "a sink that changed had not accepted everything in time, so that the \
+                       sources begin where it had";
+            (self.whole, self.drained) = (Some(why.into()), false);
+            flow.control.set_phase(Phase::Abort);
+            self.stage = Stage::Removing { deadline: Instant::now() + REMOVE_DEADLINE };
+        } else {
+            flow.control.hurry();
+            let deadline = Instant::now() + REMOVE_DEADLINE;
+            self.stage = Stage::Settling { deadline, hurried: true };
+        }
+        scene.running.wake();
+        None
+    }
+
+    fn stepped_back(&mut self, scene: &mut Scene<'_>, deadline: Instant) -> Option<Answer> {
+        let next = self.next.as_ref()?;
+        if next.control.removed() < next.parts && Instant::now() <= deadline {
+            return None;
+        }
+        let both = next.memory_bytes;
+        self.next = None;
+        let now = flow(scene.running, &self.name)?.memory_bytes;
+        scene.running.free(both.saturating_sub(now));
+        if let Some(errors) = self.failed.take() {
+            return Some(Err(Failure { rolled_back: true, errors }));
+        }
+        self.drain(scene);
         None
     }
 
@@ -369,7 +589,23 @@ impl Change {
             action,
             duration_ms: u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             drained: self.drained,
+            components: self.components().map(Box::new),
+            ..Report::default()
         }
+    }
+
+    fn components(&self) -> Option<Components> {
+        let (Some(old), Want::Run(new)) = (&self.old, &self.want) else { return None };
+        if let (Some(keep), None) = (&self.keep, &self.whole) {
+            let Parts { kept, rebuilt, added, removed } = keep.parts().clone();
+            let (whole, discarded) = (None, 0);
+            return Some(Components { kept, rebuilt, added, removed, whole, discarded });
+        }
+        let diff = ringmain_config::diff(old, new);
+        let rebuilt = diff.unchanged.into_iter().chain(diff.changed).collect();
+        let whole = self.whole.clone().or_else(|| Some("it did not carry messages".into()));
+        let (added, removed) = (diff.added, diff.removed);
+        Some(Components { rebuilt, added, removed, whole, ..Components::default() })
     }
 }
 

@@ -35,6 +35,26 @@ impl Keeper {
         Self { flow: flow.to_owned(), current, positions, slots, asked: None, ended: false }
     }
 
+    /// Goes on for another version of the flow: with its positions and slots,
+    /// and the state of these operators. A checkpoint under way is void.
+    pub fn go_on(&mut self, next: Self, operators: &[String], store: Option<&Store>) {
+        let before = self.current.clone();
+        (self.positions, self.slots, self.asked) = (next.positions, next.slots, None);
+        let named = |name: &String| self.positions.iter().any(|key| key.source == *name);
+        self.current.positions.retain(|(source, ..)| named(source));
+        self.current.states.retain(|state| operators.contains(&state.operator));
+        if store.is_some() && self.current != before {
+            // A restart reads it with the new version.
+            store.map(|store| self.save(store));
+        }
+    }
+
+    /// Where its sources go on.
+    #[must_use]
+    pub fn current(&self) -> &Checkpoint {
+        &self.current
+    }
+
     /// Shards are about to hand over a checkpoint.
     #[must_use]
     pub fn is_waiting(&self) -> bool {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::change::{Changes, Scene, Want};
 use crate::check::{Given, Prepared};
-use crate::desk::{Answer, Asked, Command, Desk, Failure, Inbox, Report};
+use crate::desk::{Answer, Asked, Command, Desk, Failure, Inbox, Report, Together};
 use crate::live::Live;
 use crate::reload::{self, Files};
 use crate::schedule::{House, Scheduler};
@@ -373,7 +373,7 @@ impl<'a> Watch<'a> {
         let mut scene = Scene { running, store, view: self.view };
         if self.changes.tick(&mut scene) {
             self.take_up_schedules();
-            self.scripts = watch_scripts(self.running);
+            self.scripts.take_up(self.running);
             self.live = Live::new();
             self.view.set_monitors(self.running.monitors());
             self.tell(RunState::Running { flows: self.running.flows.len() });
@@ -400,7 +400,13 @@ impl<'a> Watch<'a> {
                 } else {
                     let action = if waits && !shelved { "scheduled" } else { "stored" };
                     let flows = vec![name];
-                    let report = Report { flows, action, duration_ms: 0, drained: true };
+                    let report = Report {
+                        flows,
+                        action,
+                        duration_ms: 0,
+                        drained: true,
+                        ..Report::default()
+                    };
                     self.view.take_sample();
                     // Whoever asked may have gone.
                     let _ = answer.map(|answer| answer.send(Ok(report)));
@@ -436,25 +442,23 @@ impl<'a> Watch<'a> {
     /// bad one changes nothing.
     fn reload(&mut self, answer: Option<oneshot::Sender<Answer>>) {
         let since = Instant::now();
-        let result = reload::diff(self.given, self.view).map(|wanted| {
-            let flows: Vec<_> = wanted.iter().map(|(name, _)| name.clone()).collect();
-            self.take_up_schedules();
-            self.touched |= !wanted.is_empty() || !self.scheduler.is_empty();
-            for (name, want) in wanted {
-                self.changes.begin(&name, want, None);
-            }
-            let action = if flows.is_empty() { "unchanged" } else { "reloaded" };
-            let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            Report { flows, action, duration_ms, drained: true }
-        });
-        match &result {
-            Ok(report) => tracing::info!("reload: {}", report.flows.join(", ")),
+        let wanted = match reload::diff(self.given, self.view) {
+            Ok(wanted) => wanted,
             Err(failure) => {
                 let errors = failure.errors.join("\n");
                 tracing::error!("reload: all goes on as it is:\n{errors}");
+                // Whoever asked may have gone.
+                let _ = answer.map(|answer| answer.send(Err(failure)));
+                return;
             }
-        }
-        let _ = answer.map(|answer| answer.send(result));
+        };
+        let flows: Vec<_> = wanted.iter().map(|(name, _)| name.clone()).collect();
+        tracing::info!("reload: {}", flows.join(", "));
+        self.take_up_schedules();
+        self.touched |= !wanted.is_empty() || !self.scheduler.is_empty();
+        let action = if flows.is_empty() { "unchanged" } else { "reloaded" };
+        let report = Report { flows, action, ..Report::default() };
+        self.changes.begin_together(wanted, &Together::new(report, since, answer));
     }
 
     /// Reads one flow's scripts again.
@@ -469,7 +473,7 @@ impl<'a> Watch<'a> {
         }
         let action = if reloaded.is_any() { "reloaded" } else { "unchanged" };
         let duration_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Report { flows: vec![name], action, duration_ms, drained: true })
+        Ok(Report { flows: vec![name], action, duration_ms, drained: true, ..Report::default() })
     }
 
     /// True when everything must end at once.
@@ -527,11 +531,6 @@ impl<'a> Watch<'a> {
         tracing::info!("draining; a second signal ends at once");
         self.running.set_phase(Phase::Drain);
     }
-}
-
-fn watch_scripts(running: &Running) -> Scripts {
-    let plans: Vec<_> = running.flows.iter().map(|flow| FlowPlan::clone(&flow.plan)).collect();
-    Scripts::watch(&plans)
 }
 
 /// Stores what is to be kept of the flows. True when the shards are to be woken.

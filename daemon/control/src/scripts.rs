@@ -15,7 +15,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use ringmain_config::{FlowPlan, LuaPlan, LuaSource, OperatorKind, OperatorPlan, Spanned};
 use ringmain_shard::{CodeVersion, Looked, Setting, load_script};
 
-use crate::start::Flow;
+use crate::start::{Flow, Running};
 
 /// How long a file must be quiet.
 const QUIET: Duration = Duration::from_millis(50);
@@ -32,6 +32,8 @@ const EXTENSION: &str = "lua";
 
 struct Script {
     flow: usize,
+    /// That flow's name.
+    of: String,
     operator: usize,
     name: Spanned<String>,
     plan: LuaPlan,
@@ -92,6 +94,24 @@ impl Scripts {
         let mut all = Self { scripts, notices, watcher, watched, changed, expected };
         all.watch_folders();
         all
+    }
+
+    /// Flows have come, gone or changed. An operator that went on runs what it
+    /// ran; what has changed since that was read is taken up.
+    pub(crate) fn take_up(&mut self, running: &Running) {
+        let plans: Vec<_> = running.flows.iter().map(|flow| FlowPlan::clone(&flow.plan)).collect();
+        let mut before = std::mem::replace(self, Self::watch(&plans));
+        self.expected = before.expected;
+        for script in &mut self.scripts {
+            let same = |old: &&mut Script| {
+                (&old.of, &old.name, &old.plan) == (&script.of, &script.name, &script.plan)
+            };
+            let Some(old) = before.scripts.iter_mut().find(same) else { continue };
+            script.looked = std::mem::take(&mut old.looked);
+            if is_changed(&script.looked) {
+                self.changed = Some(Instant::now());
+            }
+        }
     }
 
     /// Watches the folders of all files that were looked at, as far as they are
@@ -195,6 +215,7 @@ fn is_changed(looked: &[Looked]) -> bool {
 
 fn of_flow(at: usize, plan: &FlowPlan) -> Vec<Script> {
     let setting = Setting::of(plan);
+    let of = plan.name.value.clone();
     let operators = plan.operators.iter().enumerate();
     let script = |(operator, plan): (usize, &OperatorPlan)| {
         let OperatorKind::Lua(lua) = &plan.kind else { return None };
@@ -204,7 +225,7 @@ fn of_flow(at: usize, plan: &FlowPlan) -> Vec<Script> {
         };
         let (_, looked) = load_script(&plan.name, lua, &setting);
         let (name, setting, plan) = (plan.name.clone(), setting.clone(), lua.clone());
-        Some(Script { flow: at, operator, name, plan, setting, path, looked })
+        Some(Script { flow: at, of: of.clone(), operator, name, plan, setting, path, looked })
     };
     operators.filter_map(script).collect()
 }

@@ -14,7 +14,8 @@ use ringmain_metrics::FlowMetrics;
 use ringmain_ring::{Doorbell, Wake};
 use ringmain_runtime::{IoKind, LaunchOptions, Monitor, ShardThread, Waker, launch};
 use ringmain_shard::{
-    FlowControl, FlowParts, Phase, Shard, WireOptions, Wired, memory_bytes, wire,
+    Amended, FlowControl, FlowParts, Joints, Keep, Phase, SavedState, Shard, WireOptions, Wired,
+    added_bytes, memory_bytes, rewire, wire,
 };
 use ringmain_slab::Budget;
 
@@ -44,6 +45,8 @@ pub(crate) struct Flow {
     /// Its sources end by themselves.
     pub finite: bool,
     pub memory_bytes: u64,
+    /// What a next version is joined to.
+    pub joints: Joints,
 }
 
 impl Flow {
@@ -124,27 +127,46 @@ impl Running {
         plan: &Arc<FlowPlan>,
         store: Option<&Store>,
     ) -> Result<(Flow, Vec<FlowParts>), RunError> {
-        let name = plan.name.value.clone();
         let checkpoint = match store {
             Some(store) => store.load(plan).map_err(RunError::Store)?,
             None => Checkpoint::of(plan),
         };
         let states: Arc<[_]> = checkpoint.states.clone().into();
+        let options = self.wire_options(&checkpoint, &states, store.is_some());
+        let wired = wire(plan, &options);
+        self.wiring.wired += 1;
+        Ok(self.flow(plan, checkpoint, wired))
+    }
+
+    fn wire_options<'a>(
+        &'a self,
+        checkpoint: &'a Checkpoint,
+        states: &'a Arc<[SavedState]>,
+        keep_positions: bool,
+    ) -> WireOptions<'a> {
         let wiring = &self.wiring;
-        let options = WireOptions {
+        WireOptions {
             bells: &wiring.bells,
             home: wiring.wired % wiring.bells.len(),
             slab_bytes: wiring.slab_bytes,
             linger_us: wiring.linger_us,
             budget: &self.budget,
             restore: &checkpoint.positions,
-            states: &states,
-            keep_positions: store.is_some(),
+            states,
+            keep_positions,
             data_dir: wiring.data_dir.as_deref(),
             claims: &wiring.claims,
-        };
-        let Wired { parts, metrics, control, positions, checkpoints } = wire(plan, &options);
-        self.wiring.wired += 1;
+        }
+    }
+
+    fn flow(
+        &self,
+        plan: &Arc<FlowPlan>,
+        checkpoint: Checkpoint,
+        wired: Wired,
+    ) -> (Flow, Vec<FlowParts>) {
+        let Wired { parts, metrics, control, positions, checkpoints, joints } = wired;
+        let name = plan.name.value.clone();
         let flow = Flow {
             keeper: Keeper::new(&name, checkpoint, positions, checkpoints),
             name,
@@ -157,8 +179,69 @@ impl Running {
             finite: plan.is_finite(),
             memory_bytes: self.memory_of(plan),
             plan: plan.clone(),
+            joints,
         };
-        Ok((flow, parts))
+        (flow, parts)
+    }
+
+    /// Has another version of a flow stand by on its shards; it is not among
+    /// the flows until it takes over. What both need together is kept for them.
+    pub(crate) fn stand_by(
+        &mut self,
+        at: usize,
+        plan: &Arc<FlowPlan>,
+        keep: &Arc<Keep>,
+        keep_positions: bool,
+    ) -> Result<Flow, String> {
+        let old = &self.flows[at];
+        let added = added_bytes(plan, keep, self.wakers.len(), self.wiring.slab_bytes);
+        let both = self.memory_of(plan).max(old.memory_bytes + added);
+        let bytes = both - old.memory_bytes;
+        self.reserve(bytes)?;
+        let old = &self.flows[at];
+        let (control, metrics, joints) = (&old.control, &old.metrics, &old.joints);
+        let states = Arc::default();
+        let options = self.wire_options(old.keeper.current(), &states, keep_positions);
+        let wired = rewire(plan, &options, Amended { keep, joints, control, metrics });
+        let (mut flow, parts) = self.flow(plan, Checkpoint::of(plan), wired);
+        flow.memory_bytes = both;
+        if let Err(error) = self.send(parts) {
+            flow.control.set_phase(Phase::Abort);
+            self.wiring.free_bytes += bytes;
+            return Err(error);
+        }
+        self.wake();
+        Ok(flow)
+    }
+
+    /// Keeps memory for something.
+    fn reserve(&mut self, bytes: u64) -> Result<(), String> {
+        let more = bytes.saturating_sub(self.wiring.free_bytes);
+        if !self.budget.reserve(more) {
+            return Err(format!(
+                "it needs {} for its queues and buffers, more than is left of [shards] memory",
+                format_bytes(bytes)
+            ));
+        }
+        self.wiring.free_bytes -= bytes - more;
+        Ok(())
+    }
+
+    /// Something is not needed any more.
+    pub(crate) fn free(&mut self, bytes: u64) {
+        self.wiring.free_bytes += bytes;
+    }
+
+    /// To the shards that they are for.
+    fn send(&self, parts: Vec<FlowParts>) -> Result<(), String> {
+        for part in parts {
+            let shard = part.shard;
+            let sent = self.inlets.get(shard).is_some_and(|inlet| inlet.try_send(part).is_ok());
+            if !sent {
+                return Err(format!("shard {shard} takes no flows now; try again"));
+            }
+        }
+        Ok(())
     }
 
     /// What a flow's queues and buffers take.
@@ -173,14 +256,7 @@ impl Running {
         store: Option<&Store>,
     ) -> Result<(), String> {
         let bytes = self.memory_of(plan);
-        let more = bytes.saturating_sub(self.wiring.free_bytes);
-        if !self.budget.reserve(more) {
-            return Err(format!(
-                "it needs {} for its queues and buffers, more than is left of [shards] memory",
-                format_bytes(bytes)
-            ));
-        }
-        self.wiring.free_bytes -= bytes - more;
+        self.reserve(bytes)?;
         let (flow, parts) = match self.wire(plan, store) {
             Ok(wired) => wired,
             Err(error) => {
@@ -188,14 +264,10 @@ impl Running {
                 return Err(error.to_string());
             }
         };
-        for part in parts {
-            let shard = part.shard;
-            let sent = self.inlets.get(shard).is_some_and(|inlet| inlet.try_send(part).is_ok());
-            if !sent {
-                flow.control.set_phase(Phase::Abort);
-                self.wiring.free_bytes += bytes;
-                return Err(format!("shard {shard} takes no flows now; try again"));
-            }
+        if let Err(error) = self.send(parts) {
+            flow.control.set_phase(Phase::Abort);
+            self.wiring.free_bytes += bytes;
+            return Err(error);
         }
         self.flows.push(flow);
         self.wake();

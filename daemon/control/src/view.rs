@@ -51,6 +51,8 @@ pub(crate) struct FlowView {
     pub creator: String,
     /// It was put in and never deployed: its schedule begins nothing.
     pub shelved: bool,
+    /// When it was last changed while it ran, and what became of that.
+    pub last_change: Option<(Now, Arc<str>)>,
 }
 
 /// The state of a flow, in the words of Spring Cloud Data Flow.
@@ -97,6 +99,7 @@ impl FlowView {
             started: None,
             creator: "configuration".into(),
             shelved: false,
+            last_change: None,
         }
     }
 
@@ -288,10 +291,30 @@ impl View {
                 shards: before.shards.clone(),
                 memory_bytes: before.memory_bytes,
                 started: before.started,
+                last_change: before.last_change.clone(),
                 ..flow
             };
         }
         flows.insert(flow.name().to_owned(), Arc::new(flow));
+    }
+
+    /// Another version of a flow runs, and it goes on counting.
+    pub(crate) fn amended(&self, flow: &Flow) {
+        let started = self.flow(&flow.name).and_then(|view| view.started);
+        self.live(flow);
+        if let Some(view) = write(&self.flows).get_mut(&flow.name) {
+            let started = started.or(view.started);
+            *view = Arc::new(FlowView { started, ..FlowView::clone(view) });
+        }
+    }
+
+    /// What became of the last change of a flow, for people.
+    pub(crate) fn note_change(&self, name: &str, said: String) {
+        let at = self.clock.now();
+        if let Some(view) = write(&self.flows).get_mut(name) {
+            let last_change = Some((at, said.into()));
+            *view = Arc::new(FlowView { last_change, ..FlowView::clone(view) });
+        }
     }
 
     /// A flow begins a life.

@@ -170,8 +170,9 @@ pub struct FlowMetrics {
     pub flow: String,
     /// Names and roles; the position is the component's number.
     pub components: Vec<(String, Role)>,
-    /// Cells by shard, then by component.
-    pub shards: Vec<Arc<[Cells]>>,
+    /// Cells by shard, then by component; a component that is kept when the
+    /// flow is amended keeps its own.
+    pub shards: Vec<Arc<[Arc<Cells>]>>,
     /// The edges.
     pub edges: Vec<Edge>,
 }
@@ -180,9 +181,21 @@ impl FlowMetrics {
     /// A table of zeroes.
     #[must_use]
     pub fn new(flow: &str, components: Vec<(String, Role)>, shards: usize) -> Self {
-        let cells = || (0..components.len()).map(|_| Cells::default()).collect();
+        let cells = || (0..components.len()).map(|_| Arc::default()).collect();
         let shards = (0..shards).map(|_| cells()).collect();
         Self { flow: flow.to_owned(), components, shards, edges: Vec::new() }
+    }
+
+    /// Goes on counting where another table of the flow is: for components of
+    /// the same name and role.
+    pub fn go_on(&mut self, before: &Self) {
+        for (cells, old) in self.shards.iter_mut().zip(&before.shards) {
+            let of = |(component, new): (&(String, Role), &Arc<Cells>)| {
+                let at = before.components.iter().position(|before| before == component);
+                at.map_or_else(|| new.clone(), |at| old[at].clone())
+            };
+            *cells = self.components.iter().zip(cells.iter()).map(of).collect();
+        }
     }
 
     /// Everything, read now.

@@ -214,12 +214,7 @@ impl<S> Upstream<S> {
     /// Gives the marker back when as many as the edge allows have not been
     /// taken (try again after the bell), or when the consumer is gone.
     pub fn send_marker(&mut self, marker: Marker) -> Result<(), Marker> {
-        let taken = self.forward.taken();
-        // Both count from the beginning with wrapping; less than a ring apart.
-        while self.markers.front().is_some_and(|at| taken.wrapping_sub(*at).cast_signed() > 0) {
-            self.markers.pop_front();
-        }
-        if self.markers.len() == self.markers_max {
+        if self.markers_left() == 0 {
             return Err(marker);
         }
         let at = self.forward.pushed();
@@ -232,6 +227,16 @@ impl<S> Upstream<S> {
             Err(PushError::Closed(_)) => Err(marker),
             Err(PushError::Full(_)) => unreachable!("there is room for every marker (invariant 2)"),
         }
+    }
+
+    /// Markers that could be sent now.
+    pub fn markers_left(&mut self) -> usize {
+        let taken = self.forward.taken();
+        // Both count from the beginning with wrapping; less than a ring apart.
+        while self.markers.front().is_some_and(|at| taken.wrapping_sub(*at).cast_signed() > 0) {
+            self.markers.pop_front();
+        }
+        self.markers_max - self.markers.len()
     }
 
     /// The highest number such that everything of `inlet` up to it is finished

@@ -53,6 +53,8 @@ pub enum Marker {
     Commit(u64),
     /// The batch does not count; what was received of it is void.
     Cancel(u64),
+    /// Everything after it comes from this version of the flow, or a later one.
+    Version(u64),
     /// Nothing follows; finish what you have.
     Drain,
     /// No row with an event time before this will follow (microseconds).

@@ -172,6 +172,9 @@ fn show(flow: &Value) -> String {
         text(&flow["created"]),
         text(&flow["creator"]),
     );
+    if let Some(change) = flow["last_change"].as_str() {
+        out.push_str(&format!("last change, {}: {change}\n\n", text(&flow["last_changed"])));
+    }
     for error in flow["errors"].as_array().into_iter().flatten() {
         out.push_str(&format!("error: {}\n", text(error)));
     }
@@ -225,7 +228,28 @@ fn done(report: &Value) -> String {
     let drained = if report["drained"] == false { ", not drained in time" } else { "" };
     let (action, ms) = (text(&report["action"]), number(&report["duration_ms"]));
     let flows = if flows.is_empty() { "flows".to_owned() } else { flows.join(", ") };
-    format!("{flows}: {action} in {ms} ms{drained}\n")
+    let mut said = format!("{flows}: {action} in {ms} ms{drained}\n");
+    said.push_str(&components(&report["components"]));
+    report["reports"].as_array().into_iter().flatten().for_each(|each| said.push_str(&done(each)));
+    said
+}
+
+/// What became of the components of a flow.
+fn components(of: &Value) -> String {
+    let mut said = String::new();
+    for what in ["kept", "rebuilt", "added", "removed"] {
+        let names: Vec<_> = of[what].as_array().into_iter().flatten().map(text).collect();
+        if !names.is_empty() {
+            said.push_str(&format!("  {what}: {}\n", names.join(", ")));
+        }
+    }
+    if let Some(why) = of["whole"].as_str() {
+        said.push_str(&format!("  nothing was kept: {why}\n"));
+    }
+    if let Some(discarded) = of["discarded"].as_u64().filter(|count| *count > 0) {
+        said.push_str(&format!("  discarded, since no sink took them in time: {discarded}\n"));
+    }
+    said
 }
 
 pub(crate) fn text(value: &Value) -> String {

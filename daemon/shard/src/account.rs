@@ -5,6 +5,7 @@ use ringmain_base::Now;
 use ringmain_runtime::io::Io;
 
 use crate::checkpoint::Checkpoints;
+use crate::exchange::Exchange;
 use crate::flow::FlowShard;
 
 impl FlowShard {
@@ -67,6 +68,11 @@ impl FlowShard {
         let asked = self.control.asked();
         let Some(checkpoints) = &mut self.checkpoints else { return 0 };
         if checkpoints.is_aligning() || !checkpoints.is_wanted(asked) {
+            return 0;
+        }
+        // Barriers of earlier versions may still wait where nothing moves.
+        let mut exchanges = self.sources.iter_mut().filter_map(|s| s.exchange.as_mut());
+        if !exchanges.all(Exchange::takes_barrier) {
             return 0;
         }
         self.checkpoint_wanted = self.sources.iter().any(|source| source.stuck);

@@ -4,7 +4,7 @@ use ringmain_config::SinkPlan;
 use ringmain_connectors::{Placement, sink, source};
 use ringmain_ops::Operator;
 use ringmain_ops::chain::{Chain, Node, Target};
-use ringmain_ring::Span;
+use ringmain_ring::{Downstream, Span};
 use ringmain_slab::{Budget, SharedSchema, Slab};
 
 use crate::checkpoint::{Checkpoints, SavedState};
@@ -16,13 +16,14 @@ use crate::inlet::{LoopInlet, Positions, RemoteInlet, SourceInlet, Stage};
 use crate::operators;
 use crate::outlet::Outlet;
 use crate::replay::Intake;
+use crate::scoped::Holdings;
 use crate::spill::{Spill, SpillParts};
 use crate::tap::{self, Taps};
 use crate::wiring::{FlowParts, OutletParts};
 
 /// What refused messages of the dead letters' own sink are gathered in: they
 /// are logged, so hardly anything.
-const LAST_RESORT_BYTES: usize = 1024;
+pub(crate) const LAST_RESORT_BYTES: usize = 1024;
 
 /// Hands out numbers for the owners of operations.
 pub(crate) struct Owners<'a> {
@@ -31,7 +32,7 @@ pub(crate) struct Owners<'a> {
 }
 
 impl Owners<'_> {
-    fn add(&mut self, owner: Owner) -> u32 {
+    pub(crate) fn add(&mut self, owner: Owner) -> u32 {
         self.table.push((self.flow, owner));
         (self.table.len() - 1) as u32
     }
@@ -42,9 +43,10 @@ pub(crate) fn assemble(parts: FlowParts, owners: &mut Owners<'_>) -> Result<Flow
     Assembly { owners, inlets: 0 }.flow(parts)
 }
 
-struct Assembly<'a, 'b> {
-    owners: &'a mut Owners<'b>,
-    inlets: u16,
+pub(crate) struct Assembly<'a, 'b> {
+    pub owners: &'a mut Owners<'b>,
+    /// The number of the next inlet.
+    pub inlets: u16,
 }
 
 impl Assembly<'_, '_> {
@@ -52,7 +54,7 @@ impl Assembly<'_, '_> {
         // Key fields get their slots before any message can use them up.
         let keys = keys(&parts);
         let chain = chain(&parts)?;
-        let checkpoints = checkpoints(&parts, &chain);
+        let checkpoints = checkpoints(&parts, chain.is_stateful());
         let sources = self.sources(&mut parts, keys, chain.is_stateful(), checkpoints.is_some())?;
         let remotes = self.remotes(&mut parts);
         let loops = self.loops(&mut parts);
@@ -62,7 +64,8 @@ impl Assembly<'_, '_> {
         let letters_sink = parts.letters_sink.take();
         let dead_outlet = letters_sink.map(|o| self.outlet(&parts, o, Owner::DeadOutlet));
         let dead_outlet = dead_outlet.transpose()?;
-        let intake = self.intake(&parts);
+        let inlet = self.inlet();
+        let intake = intake(&parts, inlet);
         let letters = parts.letters.take();
         let dead = dead_letters(&parts, letters, parts.slab_bytes);
         let mut exits = exits(&mut parts, dead);
@@ -94,6 +97,12 @@ impl Assembly<'_, '_> {
             shard: parts.place.shard,
             scripts_seen: 0,
             intake,
+            inlets: self.inlets,
+            held: false,
+            paused: false,
+            settling: false,
+            gone: Vec::new(),
+            floor: 0,
         })
     }
 
@@ -102,27 +111,7 @@ impl Assembly<'_, '_> {
         self.inlets - 1
     }
 
-    fn intake(&mut self, parts: &FlowParts) -> Intake {
-        let sinks = parts.plan.sinks.len();
-        let exits = parts.exits.iter().enumerate();
-        Intake {
-            graph: parts.graph.clone(),
-            schema: parts.schema.clone(),
-            keys: keys(parts),
-            spared: exits
-                .map(|(at, e)| if at < sinks { 0 } else { e.upstream.credit() / 2 })
-                .collect(),
-            me: parts.place.shard,
-            shards: usize::from(parts.place.shards),
-            inlet: self.inlet(),
-            number: 0,
-            seen: 0,
-            aside: 0,
-            current: None,
-        }
-    }
-
-    fn sources(
+    pub(crate) fn sources(
         &mut self,
         parts: &mut FlowParts,
         mut keys: Option<Keys>,
@@ -161,11 +150,14 @@ impl Assembly<'_, '_> {
                 front: parts.graph.fronts[part.at].clone(),
                 targets,
                 exchange,
-                positions: part.slot.filter(|_| !in_checkpoints).map(Positions::new),
+                positions: part.slot.clone().filter(|_| !in_checkpoints).map(Positions::new),
+                slot: part.slot,
+                holdings: Holdings::default(),
                 stage: Stage::Running,
                 number: 0,
                 work: slab(parts),
                 stuck: false,
+                refront: false,
                 told,
                 timed_us: 0,
             });
@@ -173,7 +165,7 @@ impl Assembly<'_, '_> {
         Ok(inlets)
     }
 
-    fn remotes(&mut self, parts: &mut FlowParts) -> Vec<RemoteInlet> {
+    pub(crate) fn remotes(&mut self, parts: &mut FlowParts) -> Vec<RemoteInlet> {
         let remotes = std::mem::take(&mut parts.remotes).into_iter();
         let inlet = |part: crate::wiring::RemoteParts| {
             let targets = parts.graph.entry(part.source).to_vec();
@@ -186,6 +178,9 @@ impl Assembly<'_, '_> {
                 needs,
                 ended: false,
                 barred: false,
+                whole: parts.graph.sources[part.source].clone(),
+                behind: false,
+                ahead: false,
             }
         };
         remotes.map(inlet).collect()
@@ -193,19 +188,10 @@ impl Assembly<'_, '_> {
 
     fn loops(&mut self, parts: &mut FlowParts) -> Vec<LoopInlet> {
         let loops = std::mem::take(&mut parts.loops).into_iter().enumerate();
-        let inlet = |(at, downstream): (usize, _)| {
-            let back: crate::graph::LoopBack = parts.graph.loops[at];
-            let targets = vec![Target::Operator(back.operator)];
-            let mut needs = parts.graph.needs(&targets);
-            // The batch that is taken out gives its slab back before it runs.
-            let exit = parts.plan.sinks.len() + at;
-            needs[exit] = needs[exit].saturating_sub(1);
-            LoopInlet { downstream, exit, id: self.inlet(), targets, needs }
-        };
-        loops.map(inlet).collect()
+        loops.map(|(at, downstream)| way_back(parts, at, downstream, self.inlet())).collect()
     }
 
-    fn outlet(
+    pub(crate) fn outlet(
         &mut self,
         parts: &FlowParts,
         outlet: OutletParts,
@@ -227,6 +213,22 @@ impl Assembly<'_, '_> {
         let spill = spill(parts, plan, place, &schema)?;
         Ok(Outlet::new(sink, component, owner, outlet.inputs, parts.cells.clone(), spill))
     }
+}
+
+/// The way back number `at`.
+pub(crate) fn way_back(
+    parts: &FlowParts,
+    at: usize,
+    downstream: Downstream<Slab>,
+    id: u16,
+) -> LoopInlet {
+    let back: crate::graph::LoopBack = parts.graph.loops[at];
+    let targets = vec![Target::Operator(back.operator)];
+    let mut needs = parts.graph.needs(&targets);
+    // The batch that is taken out gives its slab back before it runs.
+    let exit = parts.plan.sinks.len() + at;
+    needs[exit] = needs[exit].saturating_sub(1);
+    LoopInlet { downstream, exit, id, targets, needs }
 }
 
 /// Where the messages of a sink that spills wait.
@@ -260,8 +262,27 @@ fn spill(
     })))
 }
 
+/// What dead letters go in again with.
+pub(crate) fn intake(parts: &FlowParts, inlet: u16) -> Intake {
+    let sinks = parts.plan.sinks.len();
+    let slabs = parts.slabs.iter().enumerate();
+    Intake {
+        graph: parts.graph.clone(),
+        schema: parts.schema.clone(),
+        keys: keys(parts),
+        spared: slabs.map(|(at, slabs)| if at < sinks { 0 } else { slabs / 2 }).collect(),
+        me: parts.place.shard,
+        shards: usize::from(parts.place.shards),
+        inlet,
+        number: 0,
+        seen: 0,
+        aside: 0,
+        current: None,
+    }
+}
+
 /// By inlet, the component of its source.
-fn origins(sources: &[SourceInlet], remotes: &[RemoteInlet]) -> Vec<Option<usize>> {
+pub(crate) fn origins(sources: &[SourceInlet], remotes: &[RemoteInlet]) -> Vec<Option<usize>> {
     let sources = sources.iter().map(|inlet| (inlet.id, inlet.component));
     let all: Vec<_> = sources.chain(remotes.iter().map(|inlet| (inlet.id, inlet.source))).collect();
     let count = all.iter().map(|(id, _)| usize::from(*id) + 1).max().unwrap_or(0);
@@ -272,23 +293,23 @@ fn origins(sources: &[SourceInlet], remotes: &[RemoteInlet]) -> Vec<Option<usize
 
 /// What a batch from outside a cycle needs: half of each way back stays free,
 /// so that what goes round can always move on and get out.
-fn entry_needs(parts: &FlowParts, targets: &[Target]) -> Vec<usize> {
+pub(crate) fn entry_needs(parts: &FlowParts, targets: &[Target]) -> Vec<usize> {
     let mut needs = parts.graph.needs(targets);
-    for (need, exit) in needs.iter_mut().zip(&parts.exits).skip(parts.plan.sinks.len()) {
+    for (need, slabs) in needs.iter_mut().zip(&parts.slabs).skip(parts.plan.sinks.len()) {
         if *need > 0 {
-            *need += exit.upstream.credit() / 2;
+            *need += slabs / 2;
         }
     }
     needs
 }
 
-fn keys(parts: &FlowParts) -> Option<Keys> {
+pub(crate) fn keys(parts: &FlowParts) -> Option<Keys> {
     let partition = parts.plan.partition.as_ref()?;
     Some(Keys::new(&parts.plan.key_fields(), partition.count, &parts.schema))
 }
 
-fn checkpoints(parts: &FlowParts, chain: &Chain) -> Option<Checkpoints> {
-    let slot = parts.checkpoints.clone().filter(|_| chain.is_stateful())?;
+pub(crate) fn checkpoints(parts: &FlowParts, stateful: bool) -> Option<Checkpoints> {
+    let slot = parts.checkpoints.clone().filter(|_| stateful)?;
     parts.control.note_stateful();
     let names = parts.plan.operators.iter().map(|o| o.name.value.clone()).collect();
     let count = parts.plan.partition.as_ref().map_or(0, |p| p.count);
@@ -329,7 +350,8 @@ fn chain(parts: &FlowParts) -> Result<Chain, String> {
     Ok(Chain::new(nodes, parts.cells.clone(), parts.slab_bytes, &parts.budget))
 }
 
-fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
+/// By exit; none for those whose queues are kept.
+pub(crate) fn exit_list(parts: &mut FlowParts) -> Vec<Option<Exit>> {
     let exits = std::mem::take(&mut parts.exits).into_iter().enumerate();
     let exit = |(at, part): (usize, crate::wiring::ExitParts)| Exit {
         upstream: part.upstream,
@@ -338,8 +360,14 @@ fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
         component: parts.graph.behind(at),
         drained: false,
     };
+    exits.map(|(at, part)| Some(exit((at, part?)))).collect()
+}
+
+fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
+    let exits = exit_list(parts);
     Exits {
-        exits: exits.map(exit).collect(),
+        exits: exits.into_iter().flatten().collect(),
+        leaving: Vec::new(),
         dead,
         cells: parts.cells.clone(),
         inlet: 0,
@@ -352,7 +380,7 @@ fn exits(parts: &mut FlowParts, dead: DeadLetters) -> Exits {
     }
 }
 
-fn taps(parts: &FlowParts) -> Taps {
+pub(crate) fn taps(parts: &FlowParts) -> Taps {
     let (plan, components) = (&parts.plan, parts.control.components.len());
     Taps::new(tap::Place {
         schema: parts.schema.clone(),
@@ -365,7 +393,7 @@ fn taps(parts: &FlowParts) -> Taps {
     })
 }
 
-fn dead_letters(
+pub(crate) fn dead_letters(
     parts: &FlowParts,
     upstream: Option<ringmain_ring::Upstream<Slab>>,
     bytes: usize,

@@ -146,8 +146,26 @@ impl Checkpoints {
         shards: usize,
         operators: Vec<String>,
     ) -> Self {
-        let partitions = (0..count.max(1)).filter(|p| owner(*p, shards) == me).collect();
+        let partitions = Self::partitions_of(count, me, shards);
         Self { slot, partitions, operators, stage: Stage::Idle, begun: 0, handed: None }
+    }
+
+    /// The flow is another version from now on: a checkpoint under way is void,
+    /// as are all up to `floor`. `sources` are the old numbers of its sources
+    /// on this shard, if they have any.
+    pub(crate) fn go_on(&mut self, operators: Vec<String>, sources: &[Option<usize>], floor: u64) {
+        self.operators = operators;
+        self.stage = Stage::Idle;
+        self.begun = self.begun.max(floor);
+        if let Some((_, marks)) = &mut self.handed {
+            let mark = |old: &Option<usize>| old.map_or(0, |old| marks[old]);
+            *marks = sources.iter().map(mark).collect();
+        }
+    }
+
+    /// Partitions that are pinned to this shard.
+    pub(crate) fn partitions_of(count: u16, me: u16, shards: usize) -> Vec<u16> {
+        (0..count.max(1)).filter(|p| owner(*p, shards) == me).collect()
     }
 
     /// The controller wants a checkpoint that has not been begun here.

@@ -11,7 +11,7 @@ use crate::replay::Replays;
 use crate::tap::TapList;
 
 /// What the controller wants of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
     /// Open, and wait for the others.
@@ -103,6 +103,28 @@ pub struct FlowControl {
     pub(crate) taps: TapList,
     /// Dead letters that go in again.
     pub(crate) replays: Replays,
+    /// Counts the versions of a flow that took each other's place.
+    pub(crate) version: u64,
+    pub(crate) takeover: Takeover,
+}
+
+/// How far a version has come that takes the place of one which runs.
+#[derive(Debug, Default)]
+pub(crate) struct Takeover {
+    /// Sources that leave are to come to their end.
+    parting: AtomicBool,
+    /// Shards on which they have.
+    parted: AtomicUsize,
+    /// The last checkpoint that the version before was asked for.
+    floor: AtomicU64,
+    /// Sinks that have left are not to be waited for any more.
+    hurry: AtomicBool,
+    /// Shards that run it, and on which nothing else is left.
+    settled: AtomicUsize,
+    /// Messages that went with sinks which had not accepted them.
+    discarded: AtomicU64,
+    /// Why it can only be started anew.
+    unfit: Mutex<Option<String>>,
 }
 
 impl FlowControl {
@@ -128,7 +150,97 @@ impl FlowControl {
             stored: AtomicU64::new(0),
             taps: TapList::default(),
             replays: Replays::default(),
+            version: 0,
+            takeover: Takeover::default(),
         }
+    }
+
+    /// One that takes the place of another that runs.
+    pub(crate) fn after(before: &Self, components: Vec<String>) -> Self {
+        Self { version: before.version + 1, ..Self::new(components) }
+    }
+
+    /// Has sources that leave come to their end.
+    pub fn part(&self) {
+        self.takeover.parting.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_parting(&self) -> bool {
+        self.takeover.parting.load(Ordering::Acquire)
+    }
+
+    /// Shards on which the sources that leave have come to their end.
+    #[must_use]
+    pub fn parted(&self) -> usize {
+        self.takeover.parted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_parted(&self) {
+        self.takeover.parted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes the place of `before`: all shards run it from their next turn on.
+    /// `kept` are the numbers of operators that go on, old and new.
+    pub fn take_over(&self, before: &Self, kept: impl Iterator<Item = (usize, usize)>) {
+        let old = before.scripts();
+        let mut statuses = lock(&self.statuses);
+        for (old_at, operator) in kept {
+            let status = old.iter().find(|status| status.operator == old_at);
+            if let Some(status) = status {
+                statuses.retain(|status| status.operator != operator);
+                statuses.push(ScriptStatus { operator, version: 0, ..status.clone() });
+            }
+        }
+        statuses.sort_by_key(|status| status.operator);
+        drop(statuses);
+        self.takeover.floor.store(before.asked(), Ordering::Release);
+        self.asked.store(before.asked(), Ordering::Release);
+        self.stored.store(before.stored(), Ordering::Release);
+        self.set_phase(Phase::Run);
+    }
+
+    pub(crate) fn floor(&self) -> u64 {
+        self.takeover.floor.load(Ordering::Acquire)
+    }
+
+    /// Sinks that leave are taken out, whatever they have not accepted.
+    pub fn hurry(&self) {
+        self.takeover.hurry.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_in_a_hurry(&self) -> bool {
+        self.takeover.hurry.load(Ordering::Acquire)
+    }
+
+    /// Shards that run it, and on which nothing is left of the version before.
+    #[must_use]
+    pub fn settled(&self) -> usize {
+        self.takeover.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_settled(&self) {
+        self.takeover.settled.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Messages that went with sinks that left and had not accepted them.
+    #[must_use]
+    pub fn discarded(&self) -> u64 {
+        self.takeover.discarded.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_discarded(&self, rows: u64) {
+        self.takeover.discarded.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    /// Why it cannot take the other's place and has to be started anew.
+    #[must_use]
+    pub fn unfit(&self) -> Option<String> {
+        lock(&self.takeover.unfit).clone()
+    }
+
+    pub(crate) fn note_unfit(&self, why: String) {
+        *lock(&self.takeover.unfit) = Some(why);
+        self.note_opened(Ok(()));
     }
 
     /// Whether the flow needs checkpoints: its operators keep state, and there

@@ -99,6 +99,12 @@ impl DeadLetters {
         }
     }
 
+    /// The components are others from now on.
+    pub(crate) fn rename(&mut self, components: Vec<String>) {
+        self.quiet_until_us = vec![0; components.len()];
+        self.components = components;
+    }
+
     /// A component's name with its flow's.
     pub(crate) fn name(&self, component: usize) -> String {
         format!("{}.{}", self.flow, self.components[component])

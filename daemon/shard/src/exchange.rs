@@ -17,6 +17,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::exits::pulse;
 
+/// Room for markers that versions leave to barriers and the end.
+const MARKERS_SPARED: usize = 4;
+
 /// Finds the hash of a row's key, and with it its partition.
 pub(crate) struct Keys {
     /// Slots of the key's fields; looked up when the flow is built.
@@ -239,6 +242,29 @@ impl Exchange {
             // is gone needs neither.
             assert!(sent.is_ok() || lane.upstream.is_closed(), "there is room for a barrier");
         }
+    }
+
+    /// Somebody reads the hashes from now on, or nobody does.
+    pub(crate) fn set_stateful(&mut self, stateful: bool) {
+        self.hashes = stateful || self.lanes.len() > 1;
+    }
+
+    /// Sends everything, and says that what follows is of another version. A
+    /// lane that has no room for that is told nothing: its rows are taken for
+    /// earlier ones, which is no harm.
+    pub(crate) fn version(&mut self, inlet: u16, version: u64, now: Now) {
+        self.flush(inlet, true, now);
+        for lane in self.lanes.iter_mut().flatten().filter(|lane| !lane.drained) {
+            if lane.upstream.markers_left() > MARKERS_SPARED {
+                let _ = lane.upstream.send_marker(Marker::Version(version));
+            }
+        }
+    }
+
+    /// Whether every lane has room for a barrier, and for the end.
+    pub(crate) fn takes_barrier(&mut self) -> bool {
+        let open = self.lanes.iter_mut().flatten().filter(|lane| !lane.drained);
+        open.map(|lane| lane.upstream.markers_left()).all(|left| left >= 2)
     }
 
     /// Sends everything and announces the end. True when all have been told.

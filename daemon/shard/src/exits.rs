@@ -65,8 +65,10 @@ impl Exit {
 /// Everything outside the chain of one flow on one shard.
 pub(crate) struct Exits {
     pub exits: Vec<Exit>,
+    /// Exits of the version before, to which nothing goes any more.
+    pub leaving: Vec<Exit>,
     pub dead: DeadLetters,
-    pub cells: Arc<[Cells]>,
+    pub cells: Arc<[Arc<Cells>]>,
     /// The batch under way: whose it is, and its number.
     pub inlet: u16,
     /// By inlet: the component of its source, if it has one.
@@ -117,7 +119,8 @@ impl Exits {
     /// Everything of `inlet` up to this number has been accepted.
     pub(crate) fn position(&mut self, inlet: u16, upto: u64) -> u64 {
         let dead = self.dead.position(inlet, upto);
-        let exits = self.exits.iter_mut().map(|exit| exit.upstream.position(inlet, upto));
+        let exits = self.exits.iter_mut().chain(&mut self.leaving);
+        let exits = exits.map(|exit| exit.upstream.position(inlet, upto));
         exits.fold(dead, u64::min)
     }
 
@@ -130,8 +133,18 @@ impl Exits {
 
     /// Changes when credit or an ack comes back.
     pub(crate) fn pulse(&self) -> u64 {
-        let upstreams = self.exits.iter().map(|exit| &exit.upstream);
+        let upstreams = self.exits.iter().chain(&self.leaving).map(|exit| &exit.upstream);
         upstreams.chain(self.dead.upstream_ref()).map(pulse).fold(0, u64::wrapping_add)
+    }
+
+    /// Announces the end on exits that leave, and lets go of those behind which
+    /// everything is accepted, or nobody is any more.
+    pub(crate) fn part(&mut self) {
+        self.leaving.retain_mut(|exit| {
+            exit.drained = exit.drained || exit.upstream.send_marker(Marker::Drain).is_ok();
+            let over = exit.drained && exit.upstream.in_flight() == 0;
+            !over && !exit.upstream.is_closed()
+        });
     }
 
     /// Announces the end of the flow on every exit to a sink (`sinks` of

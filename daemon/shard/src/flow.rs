@@ -34,13 +34,16 @@ pub(crate) const SINK_LETTERS: u16 = u16::MAX;
 pub(crate) enum Owner {
     Source(usize),
     Outlet(usize),
+    /// The same, of a version that has not taken over yet.
+    StagedSource(usize),
+    StagedOutlet(usize),
     DeadOutlet,
 }
 
 /// A flow on a shard.
 pub(crate) struct FlowShard {
     pub control: Arc<FlowControl>,
-    pub cells: Arc<[Cells]>,
+    pub cells: Arc<[Arc<Cells>]>,
     pub sources: Vec<SourceInlet>,
     pub remotes: Vec<RemoteInlet>,
     pub loops: Vec<LoopInlet>,
@@ -74,6 +77,18 @@ pub(crate) struct FlowShard {
     pub checkpoint_wanted: bool,
     /// Dead letters that go in again.
     pub intake: Intake,
+    /// The number of the next inlet.
+    pub inlets: u16,
+    /// Another version stands by: the flow does not come to its end.
+    pub held: bool,
+    /// Nothing comes into the chain: another version is about to take over.
+    pub paused: bool,
+    /// Something of the version before is left.
+    pub settling: bool,
+    /// Owners' numbers of connectors that are gone.
+    pub gone: Vec<u32>,
+    /// Checkpoints up to here are void.
+    pub floor: u64,
 }
 
 impl FlowShard {
@@ -111,6 +126,7 @@ impl FlowShard {
         match owner {
             Owner::Source(at) => {
                 let inlet = &mut self.sources[at];
+                inlet.holdings.note(&event);
                 let cells = &self.cells[inlet.component];
                 inlet.with(io, dead, cells, now, |s, _, cx| s.on_event(tag, event, cx));
             }
@@ -120,6 +136,8 @@ impl FlowShard {
                     outlet.on_event(tag, event, io, &mut self.last_resort, now);
                 }
             }
+            // The version that stands by has them.
+            Owner::StagedSource(_) | Owner::StagedOutlet(_) => {}
         }
     }
 
@@ -135,19 +153,32 @@ impl FlowShard {
             self.exits.taps.update(&self.control.taps);
             self.chain.watch(self.exits.taps.is_open());
         }
+        let mut work = if self.paused { 0 } else { self.run_inlets(io, now) };
+        self.set_letters_aside(io, now);
+        work += self.run_outlets(io, now);
+        self.flush_letters(now);
+        self.account(io, now);
+        self.exits.settle(now);
+        if self.settling {
+            work += self.settle_versions(io, now);
+        }
+        work + self.advance_end(now)
+    }
+
+    fn run_inlets(&mut self, io: &mut dyn Io, now: Now) -> usize {
         let mut work = self.begin_checkpoint(now);
         work += self.run_sources(io, now);
         work += self.run_remotes(BATCHES_PER_TURN, now);
         work += self.align_checkpoint();
         work += self.run_loops(now);
         work += self.run_timers(now);
-        work += self.run_replay(now);
-        self.set_letters_aside(io, now);
-        work += self.run_outlets(io, now);
-        self.flush_letters(now);
-        self.account(io, now);
-        self.exits.settle(now);
-        work + self.advance_end(now)
+        work + self.run_replay(now)
+    }
+
+    /// Closes everything that it has open.
+    pub(crate) fn close(&mut self, io: &mut dyn Io) {
+        self.sources.iter_mut().for_each(|inlet| inlet.holdings.close(io));
+        self.outlets.iter_mut().chain(&mut self.dead_outlet).for_each(|outlet| outlet.close(io));
     }
 
     /// When the flow wants a turn though nothing happens.
@@ -185,7 +216,8 @@ impl FlowShard {
             Some(Trouble::Failed(why)) => Health::Failed(why),
         };
         let operators = self.chain.troubles().map(move |(at, trouble)| (at, health(trouble)));
-        sources.chain(operators).chain(outlets.map(|o| (o.component, o.health())))
+        let outlets = outlets.filter(|o| !o.leaves).map(|o| (o.component, o.health()));
+        sources.chain(operators).chain(outlets)
     }
 
     fn stop(&mut self, io: &mut dyn Io, now: Now) {
@@ -277,7 +309,11 @@ impl FlowShard {
             return None;
         }
         self.exits.begin(inlet.id, inlet.number, now);
+        let inlet = &mut self.sources[at];
         let before = inlet.work.len();
+        if std::mem::take(&mut inlet.refront) {
+            self.chain.run_through(&inlet.front, &mut inlet.work, now, &mut self.exits);
+        }
         self.scatter(at, now);
         self.exits.end();
         let inlet = &self.sources[at];
@@ -310,6 +346,7 @@ impl FlowShard {
         for inlet in &mut self.remotes {
             for _ in 0..batches {
                 if inlet.barred
+                    || inlet.ahead
                     || inlet.downstream.is_empty()
                     || !self.exits.admit(&inlet.needs, now)
                 {
@@ -323,11 +360,18 @@ impl FlowShard {
                         std::mem::swap(&mut slab, &mut self.spare);
                         inlet.downstream.give_back(slab);
                         self.exits.begin(inlet.id, inlet.downstream.received(), now);
-                        self.chain.run(&inlet.targets, &mut self.spare, now, &mut self.exits);
+                        let targets = if inlet.behind { &inlet.whole } else { &inlet.targets };
+                        self.chain.run(targets, &mut self.spare, now, &mut self.exits);
                         self.exits.end();
                     }
                     Some(Item::Marker(Marker::Drain)) => inlet.ended = true,
-                    Some(Item::Marker(Marker::Barrier(_))) => inlet.barred = true,
+                    Some(Item::Marker(Marker::Barrier(epoch))) => {
+                        inlet.barred = epoch > self.floor;
+                    }
+                    Some(Item::Marker(Marker::Version(version))) => {
+                        inlet.behind &= version < self.control.version;
+                        inlet.ahead = version > self.control.version;
+                    }
                     Some(Item::Marker(_)) | None => {}
                 }
             }
@@ -412,7 +456,7 @@ impl FlowShard {
                 }
             }
         }
-        if !self.exits_drained && self.is_quiet() && self.end_operators(now) {
+        if !self.held && !self.exits_drained && self.is_quiet() && self.end_operators(now) {
             self.exits_drained = self.exits.drain(self.sinks);
             moved += usize::from(self.exits_drained);
         }

@@ -14,6 +14,7 @@ use ringmain_slab::{RowRef, Slab};
 
 use crate::dead_letter::DeadLetters;
 use crate::exchange::Exchange;
+use crate::scoped::{Holdings, ScopedIo};
 
 /// How often it is timed how long a source takes to give out a batch, in
 /// microseconds.
@@ -94,6 +95,10 @@ pub(crate) struct SourceInlet {
     pub needs: Vec<usize>,
     pub exchange: Option<Exchange>,
     pub positions: Option<Positions>,
+    /// Where its positions go, in a flow that keeps no state.
+    pub slot: Option<PositionSlot>,
+    /// What it has open.
+    pub holdings: Holdings,
     pub stage: Stage,
     /// Number of the last batch.
     pub number: u64,
@@ -101,6 +106,8 @@ pub(crate) struct SourceInlet {
     /// room on the way to another shard.
     pub work: Slab,
     pub stuck: bool,
+    /// Rows that wait have passed the front of the version before, only.
+    pub refront: bool,
     /// The last batch of which the source was told that it is accepted;
     /// `None` for a source that does not ask.
     pub told: Option<u64>,
@@ -155,6 +162,7 @@ impl SourceInlet {
     ) -> R {
         let mut refusals = SourceRefusals { cells, dead, component: self.component, now };
         let mut bytes = 0;
+        let io = &mut ScopedIo { io, holdings: &mut self.holdings };
         let mut cx = Cx { io, now, owner: self.owner, refusals: &mut refusals, bytes: &mut bytes };
         let result = call(&mut *self.source, &mut self.work, &mut cx);
         if bytes > 0 {
@@ -205,6 +213,13 @@ pub(crate) struct RemoteInlet {
     pub ended: bool,
     /// A barrier has come; what is behind it waits until all have.
     pub barred: bool,
+    /// The source's front, and what is behind it: for rows that have passed the
+    /// front of an earlier version. What passes twice is what passes.
+    pub whole: Vec<Target>,
+    /// What comes now was sent by an earlier version.
+    pub behind: bool,
+    /// What comes now was sent by a later version; it waits for it here.
+    pub ahead: bool,
 }
 
 /// The way back of a cycle: a source without acks.

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod account;
+mod amend;
 mod assembly;
 mod checkpoint;
 mod control;
@@ -31,6 +32,7 @@ mod exits;
 mod flow;
 mod graph;
 mod inlet;
+mod keep;
 mod keyed;
 mod memory;
 mod modules;
@@ -49,6 +51,8 @@ pub use checkpoint::{CheckpointPart, CheckpointSlot, FINAL, SavedState};
 pub use control::{FlowControl, Phase, ScriptReport, ScriptStatus, ScriptVersion};
 pub use dead_letter::rfc3339;
 pub use inlet::PositionSlot;
+pub use keep::{Joints, Keep, Parts};
+pub use memory::added_bytes;
 pub use modules::Looked;
 pub use operators::{OperatorError, Setting, compile, load_script, slow_parts};
 pub use replay::{Replay, ReplayGroup};
@@ -57,4 +61,4 @@ pub use ringmain_ops::{Code, CodeVersion};
 pub use tap::{Tap, TapCounts, TapRequest, Tapped};
 pub use test_bench::{BenchCount, BenchError, Datum, Message, TestBench, holds};
 pub use turn::Shard;
-pub use wiring::{FlowParts, PositionKey, WireOptions, Wired, memory_bytes, wire};
+pub use wiring::{Amended, FlowParts, PositionKey, WireOptions, Wired, memory_bytes, rewire, wire};

@@ -4,6 +4,7 @@ use ringmain_config::{FlowPlan, SinkPlan, SourcePlan};
 use ringmain_connectors::source_bytes;
 
 use crate::graph::{Graph, ports, sink_on_each_shard, source_on_each_shard};
+use crate::keep::{Former, Keep};
 use crate::spill;
 
 /// Slabs of an edge to a sink, at least: enough for the sink to work on some
@@ -69,6 +70,36 @@ impl Slabs {
         let each = exits.saturating_add(self.letters + self.shard);
         each.saturating_mul(self.shards).saturating_add(self.lanes * self.lane)
     }
+}
+
+/// What a new version of a flow takes beside the one that it takes the place
+/// of, as long as both are there.
+#[must_use]
+pub fn added_bytes(plan: &FlowPlan, keep: &Keep, shards: usize, slab_bytes: usize) -> u64 {
+    let shards = if plan.partition.is_some() { shards } else { 1 };
+    let slabs = Slabs::of(plan, &Graph::of(plan), shards, slab_bytes);
+    let fresh = |formers: &[Former]| -> Vec<bool> {
+        formers.iter().map(|former| former.kept().is_none()).collect()
+    };
+    let (sources, operators, sinks) =
+        (fresh(&keep.sources), fresh(&keep.operators), fresh(&keep.sinks));
+    let exits = slabs.exits.iter().zip(&sinks).filter(|(_, fresh)| **fresh);
+    let exits: usize = exits.map(|(slabs, _)| *slabs).fold(0, usize::saturating_add);
+    let inlets = sources.iter().filter(|fresh| **fresh).count();
+    let lanes = if plan.partition.is_some() { (shards - 1) * slabs.lane } else { 0 };
+    let added = exits.saturating_add(inlets * (1 + lanes)).saturating_mul(shards);
+    let of = |list: &[bool], at: &mut usize| {
+        *at += 1;
+        list[*at - 1]
+    };
+    let mut alone = FlowPlan { dead_letters: None, ..plan.clone() };
+    let (mut a, mut b, mut c) = (0, 0, 0);
+    alone.sources.retain(|_| of(&sources, &mut a));
+    alone.operators.retain(|_| of(&operators, &mut b));
+    alone.sinks.retain(|_| of(&sinks, &mut c));
+    (added as u64)
+        .saturating_mul(slab_bytes as u64)
+        .saturating_add(buffer_bytes(&alone, shards, slab_bytes))
 }
 
 /// Bytes that the connectors' buffers and the operators' states may take, over

@@ -157,6 +157,16 @@ struct Way {
 }
 
 impl Intake {
+    /// The flow is another version from now on: what is under way, or has been
+    /// asked for, stays where it is.
+    pub(crate) fn cut(&mut self, control: &FlowControl) {
+        let asked = control.replays.newest().filter(|_| self.seen != control.replays.asked());
+        let current = self.current.take().map(|current| current.replay);
+        for replay in asked.into_iter().chain(current) {
+            replay.cut.store(true, Ordering::Release);
+        }
+    }
+
     fn way(&self, group: &ReplayGroup) -> Way {
         let targets = self.graph.entered_at(group.component);
         let mut needs = self.graph.needs(&targets);

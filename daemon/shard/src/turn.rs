@@ -4,6 +4,7 @@
 //! looked at once a turn, and a flow that has ended on all its shards, or was
 //! aborted, is taken out with its memory and whatever it has open.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use ringmain_base::Now;
@@ -12,10 +13,11 @@ use ringmain_ring::Doorbell;
 use ringmain_runtime::io::{Event, Io};
 use ringmain_runtime::{Next, Turn};
 
+use crate::amend::{Refusal, Staged, stage};
 use crate::assembly::{Owners, assemble};
 use crate::control::Phase;
 use crate::flow::{FlowShard, Owner};
-use crate::scoped::{Holdings, ScopedIo, dispose};
+use crate::scoped::dispose;
 use crate::wiring::FlowParts;
 
 /// Events that one turn takes up.
@@ -33,10 +35,10 @@ const NAP_US: u64 = 250_000;
 /// connector of a flow that was ever here.
 const GONE: usize = usize::MAX;
 
-/// A flow with what it has open.
+/// A flow, and the version that stands by to take its place.
 struct Place {
     flow: FlowShard,
-    holdings: Holdings,
+    staged: Option<Box<Staged>>,
     opened: bool,
     /// Shards with a part of the flow.
     parts: usize,
@@ -99,8 +101,7 @@ impl Shard {
         let mut owners = Owners { flow: at, table: &mut self.owners };
         match assemble(parts, &mut owners) {
             Ok(flow) => {
-                let holdings = Holdings::default();
-                let place = Some(Place { flow, holdings, opened: false, parts: count });
+                let place = Some(Place { flow, staged: None, opened: false, parts: count });
                 match self.flows.get_mut(at) {
                     Some(free) => *free = place,
                     None => self.flows.push(place),
@@ -116,10 +117,45 @@ impl Shard {
         }
     }
 
+    /// Has a version stand by for a flow that is here.
+    fn amend(&mut self, mut parts: FlowParts, io: &mut dyn Io, now: Now) {
+        let Some(amends) = parts.amends.take() else { return };
+        let control = parts.control.clone();
+        let of = |place: &Option<Place>| {
+            place.as_ref().is_some_and(|place| Arc::ptr_eq(&place.flow.control, &amends.control))
+        };
+        let first = self.owners.len();
+        let at = self.flows.iter().position(of);
+        let staged = match at.and_then(|at| Some((at, self.flows[at].as_mut()?))) {
+            Some((at, place)) => {
+                let mut owners = Owners { flow: at, table: &mut self.owners };
+                let staged = stage(&mut place.flow, parts, amends, &mut owners, io, now);
+                staged.map(|staged| {
+                    place.flow.held = true;
+                    place.staged = Some(Box::new(staged));
+                })
+            }
+            None => Err(Refusal::Unfit("it is not there any more".into())),
+        };
+        match staged {
+            Ok(()) => return control.note_opened(Ok(())),
+            Err(Refusal::Unfit(why)) => control.note_unfit(why),
+            Err(Refusal::Failed(error)) => control.note_opened(Err(error)),
+        }
+        // Events of what was opened may be under way: the numbers stay.
+        self.owners[first..].iter_mut().for_each(|(flow, _)| *flow = GONE);
+        control.note_ended();
+        control.note_removed();
+    }
+
     /// One flow a turn: building it compiles its scripts.
-    fn take_flow(&mut self) -> bool {
+    fn take_flow(&mut self, io: &mut dyn Io, now: Now) -> bool {
         let Some(inlet) = &self.inlet else { return false };
         match inlet.try_recv() {
+            Ok(parts) if parts.amends.is_some() => {
+                self.amend(parts, io, now);
+                true
+            }
             Ok(parts) => {
                 self.add(parts);
                 true
@@ -135,8 +171,8 @@ impl Shard {
     fn open(&mut self, io: &mut dyn Io, now: Now) -> usize {
         let mut opened = 0;
         for place in self.flows.iter_mut().flatten().filter(|place| !place.opened) {
-            let Place { flow, holdings, opened: done, .. } = place;
-            let result = flow.open(&mut ScopedIo { io, holdings }, now);
+            let Place { flow, opened: done, .. } = place;
+            let result = flow.open(io, now);
             flow.control.note_opened(result);
             *done = true;
             opened += 1;
@@ -152,11 +188,12 @@ impl Shard {
         for event in self.events.drain(..) {
             let (flow, owner) = self.owners[event.op.owner as usize];
             match self.flows.get_mut(flow).and_then(Option::as_mut) {
-                Some(Place { flow, holdings, .. }) => {
-                    holdings.note(&event.kind);
-                    let mut io = ScopedIo { io, holdings };
-                    flow.on_event(owner, event.op.tag, event.kind, &mut io, now);
-                }
+                Some(Place { flow, staged, .. }) => match (owner, staged) {
+                    (Owner::StagedSource(_) | Owner::StagedOutlet(_), Some(staged)) => {
+                        staged.on_event(owner, event.op.tag, event.kind, io, now);
+                    }
+                    _ => flow.on_event(owner, event.op.tag, event.kind, io, now),
+                },
                 None => dispose(event.kind, io),
             }
         }
@@ -167,6 +204,7 @@ impl Shard {
     fn run(&mut self, io: &mut dyn Io, now: Now) -> (usize, bool) {
         let (mut work, mut running) = (0, false);
         for at in 0..self.flows.len() {
+            work += self.tend_staged(at, io, now);
             let Some(place) = &mut self.flows[at] else { continue };
             let phase = place.flow.control.phase();
             if phase == Phase::Abort || place.is_over() {
@@ -174,7 +212,7 @@ impl Shard {
                 work += 1;
                 continue;
             }
-            let Place { flow, holdings, .. } = place;
+            let Place { flow, .. } = place;
             if flow.done {
                 continue;
             }
@@ -182,7 +220,10 @@ impl Shard {
             if phase == Phase::Open {
                 continue;
             }
-            work += flow.turn(&mut ScopedIo { io, holdings }, now);
+            work += flow.turn(io, now);
+            for owner in flow.gone.drain(..) {
+                self.owners[owner as usize].0 = GONE;
+            }
             if flow.done {
                 flow.control.note_health(flow.health());
                 flow.control.note_ended();
@@ -191,11 +232,49 @@ impl Shard {
         (work, running)
     }
 
+    /// Goes on with the version that stands by for a flow.
+    fn tend_staged(&mut self, at: usize, io: &mut dyn Io, now: Now) -> usize {
+        let Some(place) = &mut self.flows[at] else { return 0 };
+        let Some(staged) = &mut place.staged else { return 0 };
+        let wanted = staged.control.phase();
+        if wanted == Phase::Abort || place.flow.control.phase() > Phase::Run {
+            self.unstage(at, io);
+            return 1;
+        }
+        if wanted == Phase::Open {
+            place.flow.part(staged, io, now);
+            return 0;
+        }
+        if !place.flow.let_go(staged, now) {
+            return 0;
+        }
+        let Some(staged) = place.staged.take() else { return 0 };
+        let mut owners = Owners { flow: at, table: &mut self.owners };
+        place.flow.take_over(*staged, &mut owners, io, now);
+        // The first trouble that it has is told at once.
+        self.watch_until_us = now.mono_us + HEALTH_EVERY_US;
+        1
+    }
+
+    /// Forgets the version that stands by for a flow.
+    #[cold]
+    fn unstage(&mut self, at: usize, io: &mut dyn Io) {
+        let Some(place) = &mut self.flows[at] else { return };
+        let Some(mut staged) = place.staged.take() else { return };
+        for owner in staged.close(io) {
+            self.owners[owner as usize].0 = GONE;
+        }
+        (place.flow.held, place.flow.paused) = (false, false);
+        staged.control.note_ended();
+        staged.control.note_removed();
+    }
+
     /// Takes a flow out: what it has open is closed, its memory is free.
     #[cold]
     fn remove(&mut self, at: usize, io: &mut dyn Io) {
+        self.unstage(at, io);
         let Some(mut place) = self.flows[at].take() else { return };
-        place.holdings.close(io);
+        place.flow.close(io);
         for (flow, _) in self.owners.iter_mut().filter(|(flow, _)| *flow == at) {
             *flow = GONE;
         }
@@ -237,7 +316,7 @@ impl Shard {
 
 impl Turn for Shard {
     fn turn(&mut self, io: &mut dyn Io, now: Now) -> Next {
-        let added = self.take_flow();
+        let added = self.take_flow(io, now);
         if self.open(io, now) > 0 {
             return Next::Busy;
         }

@@ -23,6 +23,7 @@ use crate::control::FlowControl;
 use crate::exits::Shed;
 use crate::graph::{Graph, components, ports, sink_on_each_shard, source_on_each_shard};
 use crate::inlet::PositionSlot;
+use crate::keep::{Former, Joints, Keep};
 use crate::memory::{Slabs, buffer_bytes};
 
 /// Markers that may be under way on an edge.
@@ -54,6 +55,7 @@ pub struct WireOptions<'a> {
 }
 
 /// A position that the controller stores.
+#[derive(Clone)]
 pub struct PositionKey {
     /// The source's name.
     pub source: String,
@@ -75,6 +77,29 @@ pub struct Wired {
     pub positions: Vec<PositionKey>,
     /// What is to be stored of it, when it has: one for each part, by shard.
     pub checkpoints: Vec<(usize, CheckpointSlot)>,
+    /// What its next version is joined to.
+    pub joints: Joints,
+}
+
+/// A flow that runs, of which a new version is wired.
+#[derive(Clone, Copy)]
+pub struct Amended<'a> {
+    /// What of it goes on.
+    pub keep: &'a Arc<Keep>,
+    /// Where the new is joined to it.
+    pub joints: &'a Joints,
+    /// How it is told what to do.
+    pub control: &'a Arc<FlowControl>,
+    /// What it counts.
+    pub metrics: &'a FlowMetrics,
+}
+
+/// The version that parts belong to is to take the place of another.
+pub(crate) struct Amends {
+    pub control: Arc<FlowControl>,
+    pub keep: Arc<Keep>,
+    /// Names of sinks that leave.
+    pub leaving: Vec<String>,
 }
 
 pub(crate) struct SourceParts {
@@ -110,7 +135,7 @@ pub struct FlowParts {
     pub(crate) plan: Arc<FlowPlan>,
     pub(crate) graph: Graph,
     pub(crate) schema: SharedSchema,
-    pub(crate) cells: Arc<[Cells]>,
+    pub(crate) cells: Arc<[Arc<Cells>]>,
     pub(crate) control: Arc<FlowControl>,
     pub(crate) budget: Budget,
     pub(crate) slab_bytes: usize,
@@ -118,13 +143,18 @@ pub struct FlowParts {
     pub(crate) sources: Vec<SourceParts>,
     pub(crate) remotes: Vec<RemoteParts>,
     pub(crate) loops: Vec<Downstream<Slab>>,
-    pub(crate) exits: Vec<ExitParts>,
+    /// By exit; none for one whose queue is kept.
+    pub(crate) exits: Vec<Option<ExitParts>>,
+    /// By exit: slabs of its queue.
+    pub(crate) slabs: Vec<usize>,
     pub(crate) outlets: Vec<OutletParts>,
     pub(crate) letters: Option<Upstream<Slab>>,
     pub(crate) letters_sink: Option<OutletParts>,
     pub(crate) checkpoints: Option<CheckpointSlot>,
     pub(crate) states: Arc<[SavedState]>,
     pub(crate) spill_dir: Option<PathBuf>,
+    /// Set when only some of its parts are new.
+    pub(crate) amends: Option<Amends>,
 }
 
 /// Memory that a flow takes on so many shards: slabs and connectors' buffers.
@@ -139,7 +169,13 @@ pub fn memory_bytes(plan: &FlowPlan, shards: usize, slab_bytes: usize) -> u64 {
 /// Wires a flow.
 #[must_use]
 pub fn wire(plan: &Arc<FlowPlan>, options: &WireOptions<'_>) -> Wired {
-    Wiring::new(plan, options).wire()
+    Wiring::new(plan, options, None).wire()
+}
+
+/// Wires what is new of a flow that runs. `home` is where it was.
+#[must_use]
+pub fn rewire(plan: &Arc<FlowPlan>, options: &WireOptions<'_>, of: Amended<'_>) -> Wired {
+    Wiring::new(plan, options, Some(of)).wire()
 }
 
 struct Wiring<'a> {
@@ -155,20 +191,32 @@ struct Wiring<'a> {
     exit_meters: Vec<Vec<Arc<Meter>>>,
     /// By source.
     lane_meters: Vec<Vec<Arc<Meter>>>,
+    /// By exit: slabs of its queues.
+    exit_slabs: Vec<usize>,
+    home: usize,
+    amended: Option<Amended<'a>>,
 }
 
 impl<'a> Wiring<'a> {
-    fn new(plan: &'a Arc<FlowPlan>, options: &'a WireOptions<'a>) -> Self {
+    fn new(
+        plan: &'a Arc<FlowPlan>,
+        options: &'a WireOptions<'a>,
+        amended: Option<Amended<'a>>,
+    ) -> Self {
         let graph = Graph::of(plan);
         let all = options.bells.len();
-        let shards = if plan.partition.is_some() { (0..all).collect() } else { vec![options.home] };
+        let home = amended.map_or(options.home, |of| of.joints.home);
+        let shards = if plan.partition.is_some() { (0..all).collect() } else { vec![home] };
         let slabs = Slabs::of(plan, &graph, shards.len(), options.slab_bytes);
         Self {
             plan,
             options,
+            exit_slabs: slabs.exits.clone(),
             slabs,
             shards,
-            schema: SharedSchema::new(),
+            home,
+            amended,
+            schema: amended.map_or_else(SharedSchema::new, |of| of.joints.schema.clone()),
             positions: Vec::new(),
             exit_meters: vec![Vec::new(); graph.exits()],
             lane_meters: vec![Vec::new(); plan.sources.len()],
@@ -179,9 +227,15 @@ impl<'a> Wiring<'a> {
     fn wire(mut self) -> Wired {
         let components = components(self.plan);
         let names = components.iter().map(|(name, _)| name.clone()).collect();
-        let control = Arc::new(FlowControl::new(names));
+        let control = Arc::new(match self.amended {
+            Some(of) => FlowControl::after(of.control, names),
+            None => FlowControl::new(names),
+        });
         let all = self.options.bells.len();
         let mut metrics = FlowMetrics::new(self.plan.name.as_str(), components, all);
+        if let Some(of) = self.amended {
+            metrics.go_on(of.metrics);
+        }
         let mut parts: Vec<_> =
             self.shards.iter().map(|shard| self.empty_parts(*shard, &metrics, &control)).collect();
         self.add_sources(&mut parts);
@@ -190,8 +244,34 @@ impl<'a> Wiring<'a> {
         self.add_letters(&mut parts);
         metrics.edges = self.edges();
         let slot = |part: &FlowParts| Some((part.shard, part.checkpoints.clone()?));
-        let checkpoints = parts.iter().filter_map(slot).collect();
-        Wired { parts, metrics, control, positions: self.positions, checkpoints }
+        let checkpoints: Vec<_> = parts.iter().filter_map(slot).collect();
+        parts.iter_mut().for_each(|part| part.slabs.clone_from(&self.exit_slabs));
+        let joints = Joints {
+            home: self.home,
+            schema: self.schema,
+            exits: self.exit_slabs.into_iter().zip(self.exit_meters).collect(),
+            lanes: self.lane_meters,
+            positions: self.positions.clone(),
+            checkpoints: checkpoints.clone(),
+        };
+        Wired { parts, metrics, control, positions: self.positions, checkpoints, joints }
+    }
+
+    /// What a component was in the version before.
+    fn former(&self, of: impl Fn(&Keep) -> &[Former], at: usize) -> Option<usize> {
+        self.amended.and_then(|amended| of(amended.keep)[at].kept())
+    }
+
+    /// What goes on of another version.
+    fn amends(&self, shard: usize) -> Option<(Amends, Arc<[Arc<Cells>]>)> {
+        let of = self.amended?;
+        let (keep, control) = (of.keep.clone(), of.control.clone());
+        let old = keep.old_sinks_at();
+        let name = |at: &usize| control.components[old + at].clone();
+        let leaving: Vec<_> = keep.leaving_sinks.iter().map(name).collect();
+        let cells = &of.metrics.shards[shard];
+        let cells = keep.leaving_sinks.iter().map(|at| cells[old + at].clone()).collect();
+        Some((Amends { control, keep, leaving }, cells))
     }
 
     fn empty_parts(
@@ -202,13 +282,22 @@ impl<'a> Wiring<'a> {
     ) -> FlowParts {
         let index = self.shards.iter().position(|s| *s == shard).unwrap_or(0);
         let (index, count) = (index as u16, self.shards.len() as u16);
+        let mut cells = metrics.shards[shard].clone();
+        let amends = self.amends(shard).map(|(amends, leaving)| {
+            cells = cells.iter().chain(&*leaving).cloned().collect();
+            amends
+        });
+        let joints = self.amended.map(|of| of.joints);
+        let kept = joints.and_then(|joints| joints.checkpoints.iter().find(|(at, _)| *at == shard));
+        let kept = kept.map(|(_, slot)| slot.clone());
+        let checkpoints = self.options.keep_positions.then(|| kept.unwrap_or_default());
         FlowParts {
             shard,
             place: Placement::new(index, count, self.options.claims),
             plan: self.plan.clone(),
             graph: self.graph.clone(),
             schema: self.schema.clone(),
-            cells: metrics.shards[shard].clone(),
+            cells,
             control: control.clone(),
             budget: self.options.budget.clone(),
             slab_bytes: self.options.slab_bytes,
@@ -217,12 +306,14 @@ impl<'a> Wiring<'a> {
             remotes: Vec::new(),
             loops: Vec::new(),
             exits: Vec::new(),
+            slabs: Vec::new(),
             outlets: Vec::new(),
             letters: None,
             letters_sink: None,
-            checkpoints: self.options.keep_positions.then(CheckpointSlot::default),
+            checkpoints,
             states: self.options.states.clone(),
             spill_dir: self.options.data_dir.map(|d| d.join("spill").join(&self.plan.name.value)),
+            amends,
         }
     }
 
@@ -238,11 +329,18 @@ impl<'a> Wiring<'a> {
     }
 
     fn home(&self) -> usize {
-        self.shards.iter().position(|s| *s == self.options.home).unwrap_or(0)
+        self.shards.iter().position(|s| *s == self.home).unwrap_or(0)
     }
 
     fn add_sources(&mut self, parts: &mut [FlowParts]) {
         for (at, plan) in self.plan.sources.iter().enumerate() {
+            let former = self.former(|keep| &keep.sources, at);
+            if let (Some(former), Some(of)) = (former, self.amended) {
+                self.lane_meters[at].clone_from(&of.joints.lanes[former]);
+                let own = of.joints.positions.iter().filter(|p| p.source == plan.name.value);
+                self.positions.extend(own.cloned());
+                continue;
+            }
             for from in 0..parts.len() {
                 if from != self.home() && !source_on_each_shard(&plan.kind) {
                     continue;
@@ -288,6 +386,11 @@ impl<'a> Wiring<'a> {
 
     fn add_sinks(&mut self, parts: &mut [FlowParts]) {
         for (sink, plan) in self.plan.sinks.iter().enumerate() {
+            let former = self.former(|keep| &keep.sinks, sink);
+            if let (Some(former), Some(of)) = (former, self.amended) {
+                self.keep_exit(sink, former, of.joints, parts);
+                continue;
+            }
             let each = sink_on_each_shard(plan);
             let home = self.home();
             let mut inputs: Vec<Vec<_>> = parts.iter().map(|_| Vec::new()).collect();
@@ -299,7 +402,7 @@ impl<'a> Wiring<'a> {
                 self.exit_meters[sink].push(upstream.meter().clone());
                 inputs[to].push((downstream, shed.clone()));
                 let when_full = self.when_full(sink);
-                part.exits.push(ExitParts { upstream, when_full, shed });
+                part.exits.push(Some(ExitParts { upstream, when_full, shed }));
             }
             for (part, inputs) in parts.iter_mut().zip(inputs) {
                 if !inputs.is_empty() {
@@ -309,22 +412,36 @@ impl<'a> Wiring<'a> {
         }
     }
 
+    /// An exit whose queues are there already.
+    fn keep_exit(&mut self, exit: usize, former: usize, of: &Joints, parts: &mut [FlowParts]) {
+        let (slabs, meters) = &of.exits[former];
+        self.exit_slabs[exit] = *slabs;
+        self.exit_meters[exit].clone_from(meters);
+        parts.iter_mut().for_each(|part| part.exits.push(None));
+    }
+
     fn add_loops(&mut self, parts: &mut [FlowParts]) {
         for at in 0..self.graph.loops.len() {
             let exit = self.plan.sinks.len() + at;
+            if let Some(of) = self.amended {
+                // The ways back are the same, or nothing is kept at all.
+                let former = of.joints.exits.len() - self.graph.loops.len() + at;
+                self.keep_exit(exit, former, of.joints, parts);
+                continue;
+            }
             let when_full = self.when_full(exit);
             for (part, shard) in parts.iter_mut().zip(&self.shards) {
                 let (upstream, downstream) = self.edge(self.slabs.exits[exit], *shard, *shard);
                 self.exit_meters[exit].push(upstream.meter().clone());
                 let shed = Shed::new(AtomicBool::new(false));
-                part.exits.push(ExitParts { upstream, when_full, shed });
+                part.exits.push(Some(ExitParts { upstream, when_full, shed }));
                 part.loops.push(downstream);
             }
         }
     }
 
     fn add_letters(&mut self, parts: &mut [FlowParts]) {
-        if self.plan.dead_letters.is_none() {
+        if self.plan.dead_letters.is_none() || self.amended.is_some() {
             return;
         }
         let home = self.home();

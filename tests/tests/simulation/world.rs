@@ -219,7 +219,7 @@ impl Life {
             data_dir: None,
             claims: &Claims::default(),
         };
-        let Wired { parts, metrics, control, positions, checkpoints } = wire(plan, &options);
+        let Wired { parts, metrics, control, positions, checkpoints, .. } = wire(plan, &options);
         let keeper = Keeper::new(plan.name.as_str(), checkpoint, positions, checkpoints);
         let mut own: Vec<_> = (0..shards).map(|_| Vec::new()).collect();
         for part in parts {

@@ -49,6 +49,10 @@ pub(crate) struct FlowReport {
     last_run: Option<String>,
     /// What became of it.
     last_result: Option<Outcome>,
+    /// When it was last replaced by another version while it ran (RFC 3339).
+    last_changed: Option<String>,
+    /// What became of its components then.
+    last_change: Option<String>,
 }
 
 /// A flow with its components and edges.
@@ -203,6 +207,8 @@ fn report(view: &View, sample: &FlowSample) -> FlowReport {
         last_result: last.map(|(_, result)| result),
         next_run: schedule.as_ref().and_then(|schedule| schedule.next_run.clone()),
         schedule: schedule.map(|schedule| schedule.schedule.clone()),
+        last_changed: flow.last_change.as_ref().map(|(at, _)| ringmain_shard::rfc3339(at.wall_us)),
+        last_change: flow.last_change.as_ref().map(|(_, said)| said.to_string()),
     }
 }
 

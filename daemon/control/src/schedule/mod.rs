@@ -125,7 +125,13 @@ impl Scheduler {
         };
         entry.suspend(suspend);
         let action = if suspend { "suspended" } else { "resumed" };
-        Ok(Report { flows: vec![name.to_owned()], action, duration_ms: 0, drained: true })
+        Ok(Report {
+            flows: vec![name.to_owned()],
+            action,
+            duration_ms: 0,
+            drained: true,
+            ..Report::default()
+        })
     }
 
     /// The daemon ends: runs that are on end with it.

@@ -73,7 +73,13 @@ impl Stage for Hands {
         assert_eq!(name, "f");
         self.0.wishes.borrow_mut().push(wish);
         let (answer, answered) = oneshot::channel();
-        let report = Report { flows: Vec::new(), action: "started", duration_ms: 0, drained: true };
+        let report = Report {
+            flows: Vec::new(),
+            action: "started",
+            duration_ms: 0,
+            drained: true,
+            ..Report::default()
+        };
         let result = match wish {
             Wish::Run if self.0.refuses.get() => Err(Failure::new("no memory")),
             Wish::Run => {

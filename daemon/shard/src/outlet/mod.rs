@@ -18,6 +18,7 @@ use ringmain_slab::{RowRef, Slab};
 
 use crate::dead_letter::DeadLetters;
 use crate::exits::Shed;
+use crate::scoped::{Holdings, ScopedIo};
 use crate::spill::{self, Spill};
 
 mod spilling;
@@ -66,11 +67,20 @@ pub(crate) struct Outlet {
     finished: u64,
     flushed: bool,
     refused: Refused,
-    cells: Arc<[Cells]>,
+    cells: Arc<[Arc<Cells>]>,
     /// Of a sink that spills.
     spilling: Option<Box<Spilling>>,
     /// The flow is told to end: what is stored may stay where it is.
     stopping: bool,
+    /// What it has open.
+    holdings: Holdings,
+    /// It is not part of the flow any more.
+    pub leaves: bool,
+    /// Owners' numbers of sinks of the version before that come to their end
+    /// first.
+    pub after: Vec<u32>,
+    /// It cannot be opened before they have.
+    pub late: bool,
 }
 
 /// Rows of the sink that it refused and that are still to be taken off the
@@ -89,7 +99,7 @@ impl Outlet {
         component: usize,
         owner: u32,
         inputs: Vec<(Downstream<Slab>, Shed)>,
-        cells: Arc<[Cells]>,
+        cells: Arc<[Arc<Cells>]>,
         spill: Option<Spill>,
     ) -> Self {
         let input = |(downstream, shed)| Input { downstream, shed, drained: false, finished: 0 };
@@ -107,7 +117,53 @@ impl Outlet {
             cells,
             spilling: spill.map(|spill| Box::new(Spilling::new(spill))),
             stopping: false,
+            holdings: Holdings::default(),
+            leaves: false,
+            after: Vec::new(),
+            late: false,
         }
+    }
+
+    /// It is another component of its shard from now on.
+    pub(crate) fn renumber(&mut self, component: usize, cells: &Arc<[Arc<Cells>]>) {
+        self.component = component;
+        self.cells = cells.clone();
+    }
+
+    /// Closes what it has open.
+    pub(crate) fn close(&mut self, io: &mut dyn Io) {
+        self.holdings.close(io);
+    }
+
+    /// Messages that it was given and nobody has accepted. They are taken off
+    /// its queues and counted as dropped.
+    pub(crate) fn discard(&mut self) -> u64 {
+        let pushed = |pending: &Pending| match pending {
+            Pending::Pushed { rows, .. } => *rows,
+            Pending::Shed(_) => 0,
+        };
+        let current = self.current.take();
+        let partly = current.as_ref().map_or(0, |current| current.from as u64);
+        let given = self.pending.drain(..).map(|p| pushed(&p)).sum::<u64>() + partly;
+        let mut queued = current.map_or(0, |current| current.slab.len() as u64) - partly;
+        for input in &mut self.inputs {
+            while let Some(item) = input.downstream.recv() {
+                if let Item::Slab { slab, .. } = item {
+                    queued += slab.len() as u64;
+                }
+            }
+        }
+        let cells = &self.cells[self.component];
+        cells.rows_in.add(queued);
+        cells.dropped_full.add(given + queued);
+        given + queued
+    }
+
+    fn scoped<R>(&mut self, io: &mut dyn Io, call: impl FnOnce(&mut Self, &mut dyn Io) -> R) -> R {
+        let mut holdings = std::mem::take(&mut self.holdings);
+        let result = call(self, &mut ScopedIo { io, holdings: &mut holdings });
+        self.holdings = holdings;
+        result
     }
 
     pub(crate) fn open(
@@ -116,8 +172,10 @@ impl Outlet {
         dead: &mut DeadLetters,
         now: Now,
     ) -> Result<(), ringmain_connectors::ConnectorError> {
-        self.open_spill(io, dead, now)?;
-        self.with(io, dead, now, |sink, cx| sink.open(cx))
+        self.scoped(io, |outlet, io| {
+            outlet.open_spill(io, dead, now)?;
+            outlet.with(io, dead, now, |sink, cx| sink.open(cx))
+        })
     }
 
     pub(crate) fn on_event(
@@ -128,10 +186,11 @@ impl Outlet {
         dead: &mut DeadLetters,
         now: Now,
     ) {
-        match &mut self.spilling {
+        self.holdings.note(&event);
+        self.scoped(io, |outlet, io| match &mut outlet.spilling {
             Some(spilling) if tag >= spill::TAGS => spilling.spill.on_event(tag, event, io, now),
-            _ => self.with(io, dead, now, |sink, cx| sink.on_event(tag, event, cx)),
-        }
+            _ => outlet.with(io, dead, now, |sink, cx| sink.on_event(tag, event, cx)),
+        });
     }
 
     /// The flow is told to end.
@@ -142,11 +201,18 @@ impl Outlet {
     /// Has the sink go on in another file. To be called until it is true: then
     /// the one before is closed.
     pub(crate) fn set_aside(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> bool {
-        self.with(io, dead, now, |sink, cx| sink.set_aside(cx))
+        self.scoped(io, |outlet, io| outlet.with(io, dead, now, |sink, cx| sink.set_aside(cx)))
     }
 
     /// One bounded step; returns how much was done.
     pub(crate) fn turn(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
+        if !self.after.is_empty() {
+            return 0;
+        }
+        self.scoped(io, |outlet, io| outlet.step(io, dead, now))
+    }
+
+    fn step(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
         self.with(io, dead, now, |sink, cx| sink.poll(cx));
         if let Some(mut spilling) = self.spilling.take() {
             let work = self.turn_spilling(&mut spilling, io, dead, now);
@@ -190,6 +256,9 @@ impl Outlet {
 
     /// When it wants a turn though nothing happens.
     pub(crate) fn wake_at_us(&self) -> Option<u64> {
+        if !self.after.is_empty() {
+            return None;
+        }
         let spilling = self.spilling.as_ref().and_then(|s| s.wake_at_us(self.current.is_some()));
         self.sink.wake_at_us().into_iter().chain(spilling).min()
     }

@@ -46,7 +46,7 @@ pub(super) struct Collector {
     arrived: Downstream<Slab>,
     letter_schema: SharedSchema,
     schema: SharedSchema,
-    cells: Arc<[Cells]>,
+    cells: Arc<[Arc<Cells>]>,
     slab_bytes: usize,
     budget: Budget,
     batches: u64,
@@ -57,7 +57,7 @@ impl Collector {
         flow: &str,
         components: Vec<String>,
         schema: &SharedSchema,
-        cells: Arc<[Cells]>,
+        cells: Arc<[Arc<Cells>]>,
         slab_bytes: usize,
         budget: &Budget,
     ) -> Self {

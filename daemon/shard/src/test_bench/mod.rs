@@ -12,6 +12,8 @@
 mod collect;
 mod message;
 
+use std::sync::Arc;
+
 use ringmain_base::{Clock, ManualClock, Now, Reason};
 use ringmain_config::{FlowPlan, Input, OperatorKind, OperatorPlan, Spanned};
 use ringmain_connectors::{OfflineSink, OfflineSource};
@@ -222,7 +224,7 @@ impl TestBench {
     #[must_use]
     pub fn counts(&self) -> Vec<BenchCount> {
         let cells = self.components.iter().zip(self.metrics.shards[0].iter());
-        let count = |(component, cells): (&String, &ringmain_metrics::Cells)| BenchCount {
+        let count = |(component, cells): (&String, &Arc<ringmain_metrics::Cells>)| BenchCount {
             component: component.clone(),
             rows_in: cells.rows_in.get(),
             rows_out: cells.rows_out.get(),
@@ -338,7 +340,7 @@ fn chain(
     plan: &FlowPlan,
     graph: &Graph,
     schema: &SharedSchema,
-    cells: std::sync::Arc<[ringmain_metrics::Cells]>,
+    cells: Arc<[Arc<ringmain_metrics::Cells>]>,
     budget: &Budget,
 ) -> Result<Chain, BenchError> {
     let setting = operators::Setting::of(plan);

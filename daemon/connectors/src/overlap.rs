@@ -1,0 +1,51 @@
+//! Whether two versions of a connector can be open at once, or need the same
+//! port, file or session.
+
+use std::net::SocketAddr;
+
+use ringmain_config::plan::{SinkKind, SinkPlan, SourceKind, SourcePlan};
+
+/// Whether `new` can be opened while `old` still is. In doubt it cannot.
+#[must_use]
+pub fn sources_overlap(old: &SourcePlan, new: &SourcePlan) -> bool {
+    match (&old.kind, &new.kind) {
+        (SourceKind::Generator { .. } | SourceKind::Timer(_), _)
+        | (_, SourceKind::Generator { .. } | SourceKind::Timer(_)) => true,
+        (SourceKind::Unix { path: old, .. }, SourceKind::Unix { path: new, .. }) => old != new,
+        (old, new) => match (stream(old), stream(new), datagrams(old), datagrams(new)) {
+            (Some(old), Some(new), ..) | (.., Some(old), Some(new)) => old != new,
+            _ => std::mem::discriminant(old) != std::mem::discriminant(new),
+        },
+    }
+}
+
+/// The same for sinks.
+#[must_use]
+pub fn sinks_overlap(old: &SinkPlan, new: &SinkPlan) -> bool {
+    if old.spill.is_some() && new.spill.is_some() && old.name == new.name {
+        return false;
+    }
+    match (&old.kind, &new.kind) {
+        (SinkKind::File(old), SinkKind::File(new)) => {
+            let paths = (old.path.literal(), new.path.literal());
+            matches!(paths, (Some(old), Some(new)) if old != new)
+        }
+        (SinkKind::Mqtt(_), SinkKind::Mqtt(_)) | (SinkKind::Stdout, SinkKind::Stdout) => false,
+        _ => true,
+    }
+}
+
+fn stream(kind: &SourceKind) -> Option<SocketAddr> {
+    match kind {
+        SourceKind::Tcp { listen, .. } => Some(listen.addr),
+        SourceKind::Http(http) => Some(http.listen.addr),
+        _ => None,
+    }
+}
+
+fn datagrams(kind: &SourceKind) -> Option<SocketAddr> {
+    match kind {
+        SourceKind::Udp { listen, .. } => Some(listen.addr),
+        _ => None,
+    }
+}

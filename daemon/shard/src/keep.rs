@@ -1,0 +1,292 @@
+//! What of a flow goes on in its next version, and what has to be made anew.
+//!
+//! A component is kept if everything that it is built from is equal: its own
+//! definition without its inputs, which are the graph's, and of the flow the
+//! partition key and the folder. Decided once, by the controller; every shard
+//! carries it out ([`crate::amend`]).
+//!
+//! Deliberately absent: changes that would take the ground from under what is
+//! kept (the partition key, a way back, the dead letters). Such a flow is
+//! replaced as a whole, and told why.
+
+use std::sync::Arc;
+
+use ringmain_config::{FlowPlan, SinkPlan, SourcePlan};
+use ringmain_connectors::{sinks_overlap, sources_overlap};
+use ringmain_ring::Meter;
+use ringmain_slab::SharedSchema;
+
+use crate::checkpoint::CheckpointSlot;
+use crate::graph::Graph;
+use crate::wiring::PositionKey;
+
+/// What a component was in the version before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Former {
+    /// The same, under this number of its kind.
+    Kept(usize),
+    /// Another one of its name.
+    Changed(usize),
+    /// Nothing.
+    New,
+}
+
+impl Former {
+    pub(crate) fn kept(self) -> Option<usize> {
+        match self {
+            Self::Kept(at) => Some(at),
+            Self::Changed(_) | Self::New => None,
+        }
+    }
+}
+
+/// Which sinks of the old version one of the new waits for, so that what was
+/// given to them arrives first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Follows {
+    pub before: Vec<usize>,
+    /// It cannot be opened while they are open.
+    pub late: bool,
+}
+
+/// How the components of two versions of a flow belong together.
+#[derive(Debug)]
+pub struct Keep {
+    pub(crate) sources: Vec<Former>,
+    pub(crate) operators: Vec<Former>,
+    pub(crate) sinks: Vec<Former>,
+    /// By sink.
+    pub(crate) follows: Vec<Follows>,
+    /// Sinks of the old version that are not kept.
+    pub(crate) leaving_sinks: Vec<usize>,
+    /// Sources of the old version that are not kept.
+    pub(crate) leaving_sources: Vec<usize>,
+    old_sinks_at: usize,
+    parts: Parts,
+    /// Operators whose state goes on.
+    states: Vec<String>,
+}
+
+/// Names of components by what became of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// They go on with what they have open and what they know.
+    pub kept: Vec<String>,
+    /// Built anew because they changed.
+    pub rebuilt: Vec<String>,
+    /// New.
+    pub added: Vec<String>,
+    /// Gone.
+    pub removed: Vec<String>,
+}
+
+/// What of a wired flow its next version is joined to.
+#[derive(Clone)]
+pub struct Joints {
+    pub(crate) home: usize,
+    pub(crate) schema: SharedSchema,
+    /// By exit: slabs of each shard's queue, and the queues' meters.
+    pub(crate) exits: Vec<(usize, Vec<Arc<Meter>>)>,
+    /// By source: meters of its lanes.
+    pub(crate) lanes: Vec<Vec<Arc<Meter>>>,
+    pub(crate) positions: Vec<PositionKey>,
+    pub(crate) checkpoints: Vec<(usize, CheckpointSlot)>,
+}
+
+impl Keep {
+    /// Works it out.
+    ///
+    /// # Errors
+    /// Why the flow has to be replaced as a whole.
+    pub fn of(old: &FlowPlan, new: &FlowPlan, joints: &Joints) -> Result<Self, String> {
+        whole(old, new)?;
+        let sources = former(&new.sources, &old.sources, |s| s.name.as_str(), PartialEq::eq);
+        let same_kind =
+            |a: &ringmain_config::OperatorPlan, b: &ringmain_config::OperatorPlan| a.kind == b.kind;
+        let operators = former(&new.operators, &old.operators, |o| o.name.as_str(), same_kind);
+        let sinks = former(&new.sinks, &old.sinks, |s| s.name.as_str(), same_sink);
+        let leaving = |list: &[Former], count: usize| -> Vec<usize> {
+            (0..count).filter(|at| !list.contains(&Former::Kept(*at))).collect()
+        };
+        let leaving_sources = leaving(&sources, old.sources.len());
+        let leaving_sinks = leaving(&sinks, old.sinks.len());
+        overlap(old, new, &sources, &leaving_sources)?;
+        let follows = follows(old, new, &sinks, &leaving_sinks);
+        room(new, &sinks, joints)?;
+        let mut keep = Self {
+            sources,
+            operators,
+            sinks,
+            follows,
+            leaving_sinks,
+            leaving_sources,
+            old_sinks_at: old.sources.len() + old.operators.len(),
+            parts: Parts::default(),
+            states: Vec::new(),
+        };
+        keep.states = keep.states_of(old, new);
+        keep.parts = keep.name(old, new);
+        Ok(keep)
+    }
+
+    /// Names of the components by what becomes of them.
+    #[must_use]
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Whether sources have to come to their end first.
+    #[must_use]
+    pub fn takes_leave(&self) -> bool {
+        !self.leaving_sources.is_empty()
+    }
+
+    /// Whether a sink makes room for another version of itself.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.follows.iter().any(|follows| !follows.before.is_empty())
+    }
+
+    fn states_of(&self, old: &FlowPlan, new: &FlowPlan) -> Vec<String> {
+        let of_one_kind = |(plan, former): &(&ringmain_config::OperatorPlan, &Former)| match former
+        {
+            Former::Kept(_) => true,
+            Former::Changed(was) => {
+                let kind = std::mem::discriminant(&old.operators[*was].kind);
+                kind == std::mem::discriminant(&plan.kind)
+            }
+            Former::New => false,
+        };
+        let operators = new.operators.iter().zip(&self.operators).filter(of_one_kind);
+        operators.map(|(plan, _)| plan.name.value.clone()).collect()
+    }
+
+    fn name(&self, old: &FlowPlan, new: &FlowPlan) -> Parts {
+        let mut parts = Parts::default();
+        let sources = new.sources.iter().map(|c| c.name.as_str()).zip(&self.sources);
+        let operators = new.operators.iter().map(|c| c.name.as_str()).zip(&self.operators);
+        let sinks = new.sinks.iter().map(|c| c.name.as_str()).zip(&self.sinks);
+        for (name, former) in sources.chain(operators).chain(sinks) {
+            let list = match former {
+                Former::Kept(_) => &mut parts.kept,
+                Former::Changed(_) => &mut parts.rebuilt,
+                Former::New => &mut parts.added,
+            };
+            list.push(name.to_owned());
+        }
+        parts.kept.extend(new.dead_letters.iter().map(|sink| sink.name.value.clone()));
+        let names: Vec<_> = new.component_names().map(|name| name.as_str()).collect();
+        let gone = old.component_names().filter(|name| !names.contains(&name.as_str()));
+        parts.removed = gone.map(|name| name.value.clone()).collect();
+        parts
+    }
+
+    /// Operators that go on: their numbers before and now.
+    pub fn operators(&self) -> impl Iterator<Item = (usize, usize)> {
+        let kept = self.operators.iter().enumerate();
+        kept.filter_map(|(now, former)| Some((former.kept()?, now)))
+    }
+
+    /// Operators whose state goes on, by name.
+    #[must_use]
+    pub fn states(&self) -> &[String] {
+        &self.states
+    }
+
+    /// The number of the first sink among the components of the old version.
+    pub(crate) fn old_sinks_at(&self) -> usize {
+        self.old_sinks_at
+    }
+}
+
+fn former<T>(
+    new: &[T],
+    old: &[T],
+    name: impl Fn(&T) -> &str,
+    same: impl Fn(&T, &T) -> bool,
+) -> Vec<Former> {
+    let of = |plan: &T| match old.iter().position(|before| name(before) == name(plan)) {
+        Some(at) if same(&old[at], plan) => Former::Kept(at),
+        Some(at) => Former::Changed(at),
+        None => Former::New,
+    };
+    new.iter().map(of).collect()
+}
+
+/// What a sink reads is not its own.
+fn same_sink(a: &SinkPlan, b: &SinkPlan) -> bool {
+    let bare = |plan: &SinkPlan| SinkPlan { inputs: Vec::new(), ..plan.clone() };
+    bare(a) == bare(b)
+}
+
+fn whole(old: &FlowPlan, new: &FlowPlan) -> Result<(), String> {
+    let changed = [
+        ("the partition key", old.partition != new.partition),
+        ("the folder", old.base_dir != new.base_dir),
+        ("where dead letters go", old.dead_letters != new.dead_letters),
+        ("a way back of a cycle", ways_back(old) != ways_back(new)),
+    ];
+    match changed.into_iter().find(|(_, changed)| *changed) {
+        Some((what, _)) => Err(format!("{what} has changed")),
+        None => Ok(()),
+    }
+}
+
+fn ways_back(plan: &FlowPlan) -> Vec<(&str, &ringmain_config::Input)> {
+    let operators = plan.operators.iter();
+    let inputs = operators.flat_map(|o| o.inputs.iter().map(|input| (o.name.as_str(), input)));
+    inputs.filter(|(_, input)| input.bound.is_some()).collect()
+}
+
+/// Sources open their next version while they are open themselves.
+fn overlap(
+    old: &FlowPlan,
+    new: &FlowPlan,
+    sources: &[Former],
+    leaving: &[usize],
+) -> Result<(), String> {
+    let fresh = new.sources.iter().zip(sources).filter(|(_, former)| former.kept().is_none());
+    for (plan, _) in fresh {
+        let in_its_way = |at: &&usize| {
+            let before: &SourcePlan = &old.sources[**at];
+            !sources_overlap(before, plan)
+        };
+        if let Some(before) = leaving.iter().find(in_its_way) {
+            return Err(format!(
+                "{} reads where {} of the version before does",
+                plan.name, old.sources[*before].name
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn follows(old: &FlowPlan, new: &FlowPlan, sinks: &[Former], leaving: &[usize]) -> Vec<Follows> {
+    let follows = |(plan, former): (&SinkPlan, &Former)| {
+        if former.kept().is_some() {
+            return Follows::default();
+        }
+        let in_its_way = |at: &usize| !sinks_overlap(&old.sinks[*at], plan);
+        let before = leaving.iter().copied();
+        let before = before.filter(|at| *former == Former::Changed(*at) || in_its_way(at));
+        let before: Vec<_> = before.collect();
+        let late = before.iter().any(in_its_way);
+        Follows { before, late }
+    };
+    new.sinks.iter().zip(sinks).map(follows).collect()
+}
+
+/// Whether the queues that are kept hold a batch of the new graph.
+fn room(new: &FlowPlan, sinks: &[Former], joints: &Joints) -> Result<(), String> {
+    let needs = Graph::of(new).needs_max();
+    for ((plan, former), need) in new.sinks.iter().zip(sinks).zip(needs) {
+        let slabs = former.kept().map_or(usize::MAX, |at| joints.exits[at].0);
+        if need > slabs {
+            return Err(format!(
+                "{} is reached by more ways than its queue has room for",
+                plan.name
+            ));
+        }
+    }
+    Ok(())
+}
