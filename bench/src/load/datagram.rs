@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
-use super::pace::{State, Wire};
+use super::pace::{State, Wire, wait_for_room};
 use super::{Kind, LoadArgs, address, would_block};
 
 /// What every kernel with UDP_SEGMENT takes at once.
@@ -96,6 +96,13 @@ impl Wire for Datagrams {
         }
         self.waiting.drain(..at);
         Ok(state)
+    }
+
+    fn rest(&self) {
+        match &self.socket {
+            Socket::Udp(socket) => wait_for_room(socket),
+            Socket::Unix(socket) => wait_for_room(socket),
+        }
     }
 
     fn end(&mut self) {}

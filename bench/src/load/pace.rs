@@ -1,9 +1,11 @@
 //! The open loop: what is due is pushed, whatever has become of the rest.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::LoadArgs;
 use super::echo::{Echo, Listening};
@@ -22,6 +24,13 @@ const PATIENCE_NS: u64 = 60_000_000_000;
 /// is behind may leave its core to the kernel.
 const REST: Duration = Duration::from_micros(200);
 
+/// [`Wire::rest`] of a socket.
+pub(super) fn wait_for_room(socket: impl AsFd) {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    // An error shows at the next write.
+    let _ = poll(&mut fds, PollTimeout::from(1u8));
+}
+
 /// What a wire has to say about a look at its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -39,6 +48,10 @@ pub(super) trait Wire {
     fn push(&mut self, message: &[u8], due_ns: u64);
     /// Hands over to the kernel what it can, and reads answers.
     fn flush(&mut self, now_ns: u64) -> io::Result<State>;
+    /// Waits until the receiver may take more, a millisecond at most.
+    fn rest(&self) {
+        std::thread::sleep(REST);
+    }
     /// No more messages come.
     fn end(&mut self);
     /// Whether everything was sent and, where there are answers, answered.
@@ -102,7 +115,9 @@ pub(super) fn run(
         if let Some(echo) = &mut echo {
             echo.look(due_ns, begun, warm_up_ns)?;
         }
-        if sleeps && (idle || was_full) {
+        if sleeps && was_full {
+            wire.rest();
+        } else if sleeps && idle {
             std::thread::sleep(REST);
         }
     }

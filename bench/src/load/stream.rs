@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::pace::{State, Wire};
+use super::pace::{State, Wire, wait_for_room};
 use super::result::{LoadResult, Sent, histogram};
 use super::{Kind, LoadArgs, address, would_block};
 use crate::measure::{monotonic_ns, thread_cpu_s};
@@ -135,6 +135,10 @@ impl Wire for Stream {
             self.at = 0;
         }
         Ok(state)
+    }
+
+    fn rest(&self) {
+        wait_for_room(self.socket.as_fd());
     }
 
     fn end(&mut self) {}
