@@ -52,6 +52,9 @@ pub fn reference() -> String {
         &schema::HTTP_BATCH,
         &schema::CLIENT_TLS,
         &schema::SPILL,
+        &schema::DEDUPE,
+        &schema::EVENT_TYPE,
+        &schema::EVENT_FIELD,
     ] {
         schema(&mut out, 3, s, &[]);
     }

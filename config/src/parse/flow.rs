@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::event;
 use super::input::{check_name, inputs};
 use super::operator::operator;
 use super::sink::sink;
@@ -146,9 +147,23 @@ fn components(cx: &mut Context<'_>, section: &Section<'_>, flow: &mut ParsedFlow
         flow.plan.operators.extend(plan);
         flow.nodes.push(Node { name: name.clone(), role: Role::Operator, inputs, ports });
     }
+    let types = event::types(cx, section, &flow.plan.base_dir);
     for (name, table) in family(cx, section, "sinks", Role::Sink, &mut flow.nodes) {
         let what = format!("sink '{name}'");
         let inputs = inputs(cx, table, &what, name.span, false);
+        if event::is_event(table) {
+            event::check_operator_name(cx, name);
+            let operator = event::operator_name(name);
+            let (made, sent) = event::event(cx, name, table, inputs.clone(), types.as_deref());
+            flow.plan.operators.extend(made);
+            flow.plan.sinks.extend(sent);
+            let from = vec![Input { component: operator.clone(), port: None, bound: None }];
+            let (role, ports) = (Role::Operator, Ports::One);
+            flow.nodes.push(Node { name: operator, role, inputs, ports });
+            let (name, role, ports) = (name.clone(), Role::Sink, Ports::One);
+            flow.nodes.push(Node { name, role, inputs: from, ports });
+            continue;
+        }
         flow.plan.sinks.extend(sink(cx, &SINKS, name, &what, table, inputs.clone()));
         flow.nodes.push(Node { name: name.clone(), role: Role::Sink, inputs, ports: Ports::One });
     }

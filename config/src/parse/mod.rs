@@ -4,6 +4,7 @@ mod aggregate;
 mod auth;
 mod codec;
 mod daemon;
+mod event;
 mod flow;
 mod generator;
 mod http;

@@ -8,6 +8,7 @@
 //! (they are Lua, which this floor does not know) and anything that is open.
 
 mod daemon;
+mod event;
 mod http;
 mod mqtt;
 mod operator;
@@ -23,6 +24,7 @@ pub use daemon::{
     ApiPlan, CoresSpec, DaemonPlan, LogFormat, LogLevel, LogPlan, MetricsPlan, Scope, ShardsPlan,
     TlsPlan, TokenPlan, TokenSecret,
 };
+pub use event::{EventField, EventFieldKind, EventPlan, EventType};
 pub use http::{HttpAuth, HttpBatch, HttpBody, HttpRespond, HttpSink, HttpSource};
 pub use mqtt::{MqttClient, MqttSink, MqttSource, MqttTopic, MqttVersion, MqttWill, Qos};
 pub use operator::{

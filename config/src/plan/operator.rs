@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::event::EventPlan;
 use super::operator_keyed::{
     AggregatePlan, ChangePlan, HysteresisPlan, KeyedPlan, LatePlan, SamplePlan, SplitPlan,
     ThrottlePlan, TimeSeriesPlan,
@@ -71,6 +72,8 @@ pub enum OperatorKind {
     Split(SplitPlan),
     /// Makes messages of the records of a time series.
     TimeSeries(TimeSeriesPlan),
+    /// Makes events; part of a sink of type `event`.
+    Event(Box<EventPlan>),
 }
 
 /// `type = "map"`. Applied in the order set, rename, remove, keep.
@@ -167,6 +170,7 @@ impl OperatorKind {
             Self::Aggregate(_) => "aggregate",
             Self::Split(_) => "split",
             Self::TimeSeries(_) => "time_series",
+            Self::Event(_) => "event",
         }
     }
 
@@ -193,6 +197,10 @@ impl OperatorKind {
             Self::ChangeDetector(plan) => Some(&plan.by),
             Self::Sample(plan) => Some(&plan.by),
             Self::Hysteresis(plan) => Some(&plan.by),
+            Self::Event(plan) => match &plan.once {
+                Some(once) => Some(&once.by),
+                None => None,
+            },
         }
     }
 }

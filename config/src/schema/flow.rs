@@ -32,6 +32,12 @@ pub(crate) static FLOW: Schema = Schema {
             "refused messages are counted and dropped",
             "A sink for messages that a component refused, with the reason.",
         ),
+        opt(
+            "event_types",
+            Other("tables [event_types.NAME], or the name of a TOML file with tables [NAME]"),
+            "none",
+            "What events of each type must have: for sinks of type `event`.",
+        ),
         opt("schedule", Other("a table"), "it runs all the time", "When the flow runs."),
         opt("tests", Other("tables [[tests]]"), "none", "Tests that `ringmain test` runs."),
     ],

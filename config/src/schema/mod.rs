@@ -5,6 +5,7 @@
 //! parser, so what the reference shows is what happens.
 
 mod daemon;
+mod event;
 mod flow;
 mod generator;
 mod http;
@@ -19,6 +20,7 @@ mod timer;
 mod tls;
 
 pub(crate) use daemon::*;
+pub(crate) use event::*;
 pub(crate) use flow::*;
 pub(crate) use generator::*;
 pub(crate) use http::*;

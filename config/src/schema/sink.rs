@@ -2,11 +2,11 @@
 
 use super::Kind::{Int, OneOf, Other, Size, Text, Texts, Time};
 use super::{Family, Key, Schema, def, opt, req};
-use super::{SINK_HTTP, SINK_MQTT};
+use super::{SINK_EVENT, SINK_HTTP, SINK_MQTT};
 
-const TYPE: Key = req("type", Text, "The kind of sink.");
+pub(super) const TYPE: Key = req("type", Text, "The kind of sink.");
 
-static INPUTS: Schema = Schema {
+pub(super) static INPUTS: Schema = Schema {
     title: "a sink",
     header: "",
     about: "",
@@ -262,6 +262,7 @@ pub(crate) static SINKS: Family = Family {
         ("udp", &UDP_IN),
         ("unix", &UNIX_IN),
         ("blackhole", &BLACKHOLE_IN),
+        ("event", &SINK_EVENT),
     ],
 };
 

@@ -194,7 +194,7 @@ pub(crate) fn state_bytes(kind: &OperatorKind) -> u64 {
         OperatorKind::ChangeDetector(plan) => {
             keyed::change_key_bytes(plan.fields.len(), plan.deadband.is_some())
         }
-        OperatorKind::Sample(_) => keyed::SAMPLE_KEY_BYTES,
+        OperatorKind::Sample(_) | OperatorKind::Event(_) => keyed::SAMPLE_KEY_BYTES,
         OperatorKind::Hysteresis(_) => keyed::HYSTERESIS_KEY_BYTES,
         OperatorKind::Throttle(_) => keyed::THROTTLE_KEY_BYTES,
         OperatorKind::Aggregate(plan) => {

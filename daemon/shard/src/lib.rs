@@ -27,6 +27,7 @@ mod assembly;
 mod checkpoint;
 mod control;
 mod dead_letter;
+mod event;
 mod exchange;
 mod exits;
 mod flow;

@@ -98,6 +98,9 @@ pub fn compile(
             let script = compile_script(&plan.name, lua, setting, &files, schema)?;
             Ok(script)
         }
+        OperatorKind::Event(event) => {
+            crate::event::compile(&plan.name, event, &setting.key, schema)
+        }
         _ => crate::keyed::compile(&plan.name, &plan.kind, &setting.key, schema),
     }
 }
@@ -143,7 +146,7 @@ fn boxed(operator: Box<ringmain_lua::LuaOperator>) -> Box<dyn Operator> {
     operator
 }
 
-fn compile_map(
+pub(crate) fn compile_map(
     name: &Spanned<String>,
     plan: &MapPlan,
     schema: &SharedSchema,

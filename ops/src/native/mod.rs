@@ -16,6 +16,7 @@
 
 mod column;
 mod eval;
+pub mod event;
 mod filter;
 pub mod keyed;
 mod lex;

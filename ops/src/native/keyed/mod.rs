@@ -39,6 +39,7 @@ pub use condition::Condition;
 pub use series::Quality;
 pub use throttle::{Beyond, Limit, Over};
 pub use time::TimeUnit;
+pub(crate) use time::{shown, time_of};
 
 use crate::{Context, Operator};
 use key::Fields;
