@@ -230,12 +230,7 @@ impl<'e> Run<'e> {
         if !path.is_dir() {
             return self.flow_file(path);
         }
-        let mut files: Vec<PathBuf> = match std::fs::read_dir(path) {
-            Ok(entries) => entries.filter_map(|e| Some(e.ok()?.path())).collect(),
-            Err(error) => return self.unreadable(path, &error),
-        };
-        files.retain(|p| p.extension().is_some_and(|e| e == "toml") && p.is_file());
-        files.sort();
+        let Some(files) = self.folder(path) else { return };
         if files.is_empty() {
             let message = format!("{}: there is no *.toml in this folder", path.display());
             self.cx.push(Diagnostic::general(message));
@@ -243,6 +238,20 @@ impl<'e> Run<'e> {
         for file in files {
             self.flow_file(&file);
         }
+    }
+
+    /// The flow files in a folder, in the order of their names.
+    fn folder(&mut self, path: &Path) -> Option<Vec<PathBuf>> {
+        let mut files: Vec<PathBuf> = match std::fs::read_dir(path) {
+            Ok(entries) => entries.filter_map(|e| Some(e.ok()?.path())).collect(),
+            Err(error) => {
+                self.unreadable(path, &error);
+                return None;
+            }
+        };
+        files.retain(|p| p.extension().is_some_and(|e| e == "toml") && p.is_file());
+        files.sort();
+        Some(files)
     }
 
     fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
@@ -373,9 +382,15 @@ impl<'e> Run<'e> {
         let whole = Path::new(&base).join(&pattern.value);
         match glob::glob(&whole.to_string_lossy()) {
             Ok(paths) => {
-                let found: Vec<PathBuf> =
-                    paths.filter_map(Result::ok).filter(|p| p.is_file()).collect();
-                if found.is_empty() {
+                let (folders, mut found): (Vec<_>, Vec<_>) =
+                    paths.filter_map(Result::ok).partition(|path| path.is_dir());
+                for folder in &folders {
+                    found.extend(self.folder(folder).unwrap_or_default());
+                }
+                if found.is_empty() && !folders.is_empty() {
+                    let message = format!("there is no *.toml in '{pattern}' yet");
+                    self.cx.push(Diagnostic::warning(pattern.span, message));
+                } else if found.is_empty() {
                     let message = format!("no file matches '{pattern}'");
                     self.cx.push(
                         Diagnostic::warning(pattern.span, message)

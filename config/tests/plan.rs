@@ -442,6 +442,24 @@ fn a_script_is_found_beside_the_flow_and_in_lua() {
 }
 
 #[test]
+fn the_daemons_flows_may_be_a_folder() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("ringmain.toml");
+    std::fs::write(&file, "[daemon]\nflows = \"flows\"\n").unwrap();
+    std::fs::create_dir(root.path().join("flows")).unwrap();
+    let empty = load(&[], Some(&file)).unwrap();
+    let warnings = empty.warnings.to_string();
+    assert!(warnings.contains("there is no *.toml in 'flows' yet"), "{warnings}");
+    let flow = "[sources.in]\ntype = \"generator\"\n[sinks.out]\ntype = \"blackhole\"\n\
+                inputs = [\"in\"]\n";
+    for name in ["b.toml", "a.toml", "notes.txt"] {
+        std::fs::write(root.path().join("flows").join(name), flow).unwrap();
+    }
+    let plan = load(&[], Some(&file)).unwrap();
+    assert_eq!(plan.flows.iter().map(|flow| flow.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
 fn files_that_are_not_there_are_all_named() {
     let files = ["no/such.toml".into(), "nor/this.toml".into()];
     let errors = load(&files, Some("not/this/either.toml".as_ref())).unwrap_err();

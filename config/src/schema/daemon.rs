@@ -40,8 +40,8 @@ pub(crate) static DAEMON: Schema = Schema {
             "flows",
             Texts,
             "none",
-            "Globs of flow files, relative to this file. Not used when flow files are named on \
-             the command line.",
+            "Globs of flow files, or folders of them, relative to this file. Not used when flow \
+             files are named on the command line.",
         ),
     ],
 };

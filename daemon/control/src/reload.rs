@@ -177,9 +177,13 @@ fn folders(prepared: &Prepared) -> BTreeSet<PathBuf> {
     }
     let base = given.daemon_file.as_deref().map(parent).unwrap_or_default();
     let globs = prepared.plan.daemon.flows.iter();
-    // The folder before the first wildcard.
+    // The folder itself, or that before the first wildcard.
     let plain = |glob: &str| glob.split(['*', '?', '[']).next().unwrap_or("").to_owned();
     let folders = globs.map(|glob| {
+        let whole = base.join(&glob.value);
+        if whole.is_dir() {
+            return whole;
+        }
         let start = plain(glob);
         let folder = start.rsplit_once('/').map_or("", |(folder, _)| folder);
         base.join(folder)
