@@ -87,15 +87,28 @@ impl Feed {
 struct Taker {
     accepted: Arc<AtomicUsize>,
     came: Arc<AtomicU64>,
+    /// The number of the first.
+    first: Arc<AtomicU64>,
 }
 
 impl Taker {
     fn listen(port: u16) -> Self {
+        Self::from(port, Some(0))
+    }
+
+    /// The first message may have any number.
+    fn starting_anywhere(port: u16) -> Self {
+        Self::from(port, None)
+    }
+
+    fn from(port: u16, first: Option<u64>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let (accepted, came) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
         let (connections, messages) = (accepted.clone(), came.clone());
+        let lowest = Arc::new(AtomicU64::new(u64::MAX));
+        let least = lowest.clone();
         std::thread::spawn(move || {
-            let mut next: Vec<u64> = (0..KEYS).collect();
+            let mut next: Vec<Option<u64>> = (0..KEYS).map(|k| first.map(|n| n + k)).collect();
             for stream in listener.incoming() {
                 connections.fetch_add(1, Ordering::AcqRel);
                 for line in BufReader::new(stream.unwrap()).lines() {
@@ -103,16 +116,17 @@ impl Taker {
                     let message: Value = serde_json::from_str(&line).unwrap();
                     let n = message["n"].as_u64().unwrap();
                     let next = &mut next[(n % KEYS) as usize];
-                    if n != *next {
-                        eprintln!("{n} came where {next} was expected");
+                    if next.is_some_and(|next| next != n) {
+                        eprintln!("{n} came where {next:?} was expected");
                         return;
                     }
-                    *next += KEYS;
+                    *next = Some(n + KEYS);
+                    least.fetch_min(n, Ordering::AcqRel);
                     messages.fetch_add(1, Ordering::AcqRel);
                 }
             }
         });
-        Self { accepted, came }
+        Self { accepted, came, first: lowest }
     }
 
     fn wait_for(&self, count: u64) {
@@ -211,4 +225,181 @@ with_each_driver! {
 #[test]
 fn reloads_of_a_flow_on_two_shards_keep_connections_state_and_messages() {
     reload_under_load(Driver::Auto, 2, "[partition]\nkey = [\"k\"]\n", reloads());
+}
+
+/// A version of a flow from a TCP port to a TCP sink, with more behind it.
+fn plain(source: u16, sink: u16, more: &str) -> String {
+    format!(
+        "name = \"plant\"\ndrain = \"1s\"\nallow_loss = true\n\
+         [sources.lines]\ntype = \"tcp\"\nlisten = \"127.0.0.1:{source}\"\n\
+         [sinks.live]\ntype = \"tcp\"\naddress = \"127.0.0.1:{sink}\"\ninputs = [\"lines\"]\n\
+         {more}"
+    )
+}
+
+/// A site whose flow runs, and who sends to it.
+fn running(text: &str, source: u16) -> (Job, Daemon, Client, Feed) {
+    let (job, daemon, api) = site(Driver::Auto, 1);
+    let made = api.post("/api/v1/flows", text);
+    assert_eq!(made.status, 201, "{}", made.body);
+    (job, daemon, api, Feed::start(source))
+}
+
+#[test]
+fn a_version_that_cannot_be_opened_disturbs_nothing() {
+    let (source, sink) = (free_port(), free_port());
+    let live = Taker::listen(sink);
+    let (_job, daemon, api, feed) = running(&plain(source, sink, ""), source);
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = busy.local_addr().unwrap().port();
+    let file = "[sinks.file]\ntype = \"file\"\ninputs = [\"lines\"]\npath = \"/proc/no/file\"\n";
+    let source_too =
+        format!("[sources.more]\ntype = \"tcp\"\nlisten = \"127.0.0.1:{taken}\"\n{file}")
+            .replace("[\"lines\"]", "[\"more\"]")
+            .replace("/proc/no/file", "more.ndjson");
+    for more in [file, &source_too] {
+        let failed = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, more));
+        assert!(failed.problem(422).contains("the old version goes on"), "{failed:?}");
+    }
+    drop(busy);
+    let sent = feed.end();
+    live.wait_for(sent);
+    assert_eq!(live.accepted.load(Ordering::Acquire), 1);
+    assert_eq!(daemon.drain().flow("plant").rows("lines"), [sent, sent, 0, 0]);
+}
+
+#[test]
+fn a_sink_that_moves_leaves_the_one_before_with_what_was_its() {
+    let (source, first, second) = (free_port(), free_port(), free_port());
+    let (one, other) = (Taker::listen(first), Taker::starting_anywhere(second));
+    let (_job, daemon, api, feed) = running(&plain(source, first, ""), source);
+    until("messages come", || one.came.load(Ordering::Acquire) > 0);
+    let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, second, "")).ok();
+    let components = &report["components"];
+    assert_eq!(names(&components["kept"]), ["lines"], "{report}");
+    assert_eq!(names(&components["rebuilt"]), ["live"], "{report}");
+    let came = one.came.load(Ordering::Acquire);
+    until("messages come", || other.came.load(Ordering::Acquire) > 0);
+    let sent = feed.end();
+    until("all have come", || {
+        one.came.load(Ordering::Acquire) + other.came.load(Ordering::Acquire) == sent
+    });
+    assert_eq!(one.came.load(Ordering::Acquire), came, "nothing more after the report");
+    assert_eq!(other.first.load(Ordering::Acquire), came, "it begins where the other ended");
+    assert_eq!(daemon.drain().flow("plant").rows("live"), [sent, sent, 0, 0]);
+}
+
+#[test]
+fn a_file_that_a_sink_writes_is_taken_over_by_its_next_version() {
+    let (source, sink) = (free_port(), free_port());
+    let live = Taker::listen(sink);
+    let file = |sync: &str| {
+        format!(
+            "[sinks.file]\ntype = \"file\"\ninputs = [\"lines\"]\npath = \"out.ndjson\"\n\
+             fsync = \"{sync}\"\n"
+        )
+    };
+    let (job, daemon, api, feed) = running(&plain(source, sink, &file("never")), source);
+    for at in 0..6 {
+        let text = plain(source, sink, &file(["10ms", "never"][at % 2]));
+        let report = api.ask("PUT", "/api/v1/flows/plant", &text).ok();
+        assert_eq!(names(&report["components"]["rebuilt"]), ["file"], "{report}");
+        assert_eq!(names(&report["components"]["kept"]), ["lines", "live"], "{report}");
+    }
+    let sent = feed.end();
+    live.wait_for(sent);
+    assert_eq!(daemon.drain().flow("plant").rows("file"), [sent, sent, 0, 0]);
+    let numbers: Vec<_> =
+        job.json("out.ndjson").iter().map(|message| message["n"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_dead_sink_leaves_within_the_deadline_and_says_what_it_takes_along() {
+    let (source, sink, dead) = (free_port(), free_port(), free_port());
+    let live = Taker::listen(sink);
+    let gone = |port: u16| {
+        format!(
+            "[sinks.dead]\ntype = \"tcp\"\naddress = \"127.0.0.1:{port}\"\n\
+             inputs = [\"lines\"]\nwhen_full = \"drop_newest\"\n"
+        )
+    };
+    let (_job, daemon, api, feed) = running(&plain(source, sink, &gone(dead)), source);
+    // It moves to where somebody answers.
+    let right = free_port();
+    let answers = Taker::starting_anywhere(right);
+    let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, &gone(right))).ok();
+    let components = &report["components"];
+    assert_eq!(names(&components["kept"]), ["lines", "live"], "{report}");
+    assert_eq!(report["drained"], false, "{report}");
+    assert!(components["discarded"].as_u64().unwrap() > 0, "{report}");
+    assert!((1_000..DEADLINE_MS).contains(&report["duration_ms"].as_u64().unwrap()), "{report}");
+    until("messages come", || answers.came.load(Ordering::Acquire) > 0);
+    // It is gone.
+    let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, "")).ok();
+    assert_eq!(names(&report["components"]["removed"]), ["dead"], "{report}");
+    let sent = feed.end();
+    live.wait_for(sent);
+    assert_eq!(live.accepted.load(Ordering::Acquire), 1);
+    assert_eq!(daemon.drain().flow("plant").rows("lines"), [sent, sent, 0, 0]);
+}
+
+#[test]
+fn sources_come_and_go_beside_one_that_stays() {
+    let (source, sink, second) = (free_port(), free_port(), free_port());
+    let live = Taker::listen(sink);
+    let (_job, daemon, api, feed) = running(&plain(source, sink, ""), source);
+    let more = format!("[sources.more]\ntype = \"tcp\"\nlisten = \"127.0.0.1:{second}\"\n");
+    let both = plain(source, sink, &more)
+        .replace("inputs = [\"lines\"]", "inputs = [\"lines\", \"some\"]")
+        + "[operators.some]\ntype = \"filter\"\ninputs = [\"more\"]\nwhere = \"n < 0\"\n";
+    for _ in 0..3 {
+        let report = api.ask("PUT", "/api/v1/flows/plant", &both).ok();
+        assert_eq!(names(&report["components"]["added"]), ["more", "some"], "{report}");
+        assert_eq!(names(&report["components"]["kept"]), ["lines", "live"], "{report}");
+        let mut peer = connect(second);
+        peer.write_all(b"{\"n\":1}\n").unwrap();
+        // It is closed when what it sent has been read.
+        let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, "")).ok();
+        assert_eq!(names(&report["components"]["removed"]), ["more", "some"], "{report}");
+        assert_eq!(report["drained"], true, "{report}");
+        assert!(TcpStream::connect(("127.0.0.1", second)).is_err(), "nobody listens any more");
+    }
+    let sent = feed.end();
+    live.wait_for(sent);
+    assert_eq!(live.accepted.load(Ordering::Acquire), 1);
+    assert_eq!(daemon.drain().flow("plant").rows("live"), [sent, sent, 0, 0]);
+}
+
+#[test]
+fn an_operator_that_changes_goes_on_with_its_state_and_one_that_leaves_gives_it_out() {
+    let (source, sink) = (free_port(), free_port());
+    let live = Taker::listen(sink);
+    let keyed = |keys: usize| {
+        format!(
+            "[operators.news]\ntype = \"change_detector\"\ninputs = [\"lines\"]\n\
+             key = [\"k\"]\nfields = [\"v\"]\nmax_keys = {keys}\n\
+             [sinks.news_out]\ntype = \"file\"\npath = \"news.ndjson\"\ninputs = [\"news\"]\n\
+             [operators.late]\ntype = \"throttle\"\ninputs = [\"lines\"]\nkey = [\"k\"]\n\
+             rate = 1\nper = \"1h\"\nover = \"delay\"\ndelay_buffer = \"64MiB\"\n\
+             [sinks.late_out]\ntype = \"file\"\npath = \"late.ndjson\"\ninputs = [\"late\"]\n"
+        )
+    };
+    let (job, daemon, api, feed) = running(&plain(source, sink, &keyed(100)), source);
+    for at in 0..5 {
+        let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, &keyed(200 + at)));
+        assert_eq!(names(&report.ok()["components"]["rebuilt"]), ["news"]);
+    }
+    let sent = feed.end();
+    live.wait_for(sent);
+    let end = keyed(100).replace("[operators.late]", "[operators.x]").replace(
+        "type = \"throttle\"\ninputs = [\"lines\"]\nkey = [\"k\"]\nrate = 1\nper = \"1h\"\nover = \"delay\"\ndelay_buffer = \"64MiB\"",
+        "type = \"filter\"\ninputs = [\"lines\"]\nwhere = \"n < 0\"",
+    );
+    let end = end.replace("[\"late\"]", "[\"x\"]");
+    let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, &end)).ok();
+    assert_eq!(names(&report["components"]["removed"]), ["late"], "{report}");
+    let news: u64 = (0..KEYS).map(|k| (sent - k - 1) / KEYS / SAME + 1).sum();
+    assert_eq!(daemon.drain().flow("plant").rows("news"), [sent, news, sent - news, 0]);
+    assert_eq!(job.json("late.ndjson").len() as u64, sent, "what was held back was given out");
 }

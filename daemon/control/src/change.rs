@@ -486,7 +486,7 @@ impl Change {
             return None;
         }
         if let Some(store) = scene.store {
-            flow.keeper.tick(&flow.control, store, true);
+            flow.keeper.finish(&flow.control, store);
         }
         scene.running.forget(&self.name);
         *changed = true;

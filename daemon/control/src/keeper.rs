@@ -82,6 +82,13 @@ impl Keeper {
         false
     }
 
+    /// The flow has ended: stores all that its shards have left, a checkpoint
+    /// that was asked for and the last one.
+    pub fn finish(&mut self, control: &FlowControl, store: &Store) {
+        self.tick(control, store, true);
+        self.tick(control, store, true);
+    }
+
     fn store_positions(&mut self, store: &Store) {
         let mut new = false;
         for key in &self.positions {

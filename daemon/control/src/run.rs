@@ -168,7 +168,10 @@ fn carry(
             } else {
                 running.abort();
             }
-            keep(&mut running, store, true);
+            if let Some(store) = store {
+                let flows = running.flows.iter_mut();
+                flows.for_each(|flow| flow.keeper.finish(&flow.control, store));
+            }
             end_runs(scheduler, clock);
             let summaries = summarise(&running, seconds, drained);
             write_json(&summaries, options)?;

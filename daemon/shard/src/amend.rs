@@ -565,20 +565,23 @@ impl FlowShard {
         let hurry = self.control.is_in_a_hurry();
         self.exits.part();
         let mut moved = 0;
-        // They stand behind all others, whose numbers stay.
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.leaves) {
+        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.leaves && !outlet.left) {
             let done = outlet.is_done();
             if !done && hurry {
                 self.control.note_discarded(outlet.discard());
             }
             if done || hurry {
                 outlet.close(io);
+                outlet.left = true;
                 self.gone.push(outlet.owner);
                 moved += 1;
             }
         }
         let gone = &self.gone;
-        self.outlets.retain(|outlet| !gone.contains(&outlet.owner));
+        // They stand behind all others, and go together: numbers stay.
+        if self.outlets.iter().all(|outlet| outlet.leaves == outlet.left) {
+            self.outlets.retain(|outlet| !outlet.left);
+        }
         if hurry {
             self.exits.leaving.clear();
         }

@@ -29,6 +29,10 @@ pub struct Case {
     pub crash: f64,
     pub crashes_max: u32,
     pub checkpoint: f64,
+    /// Likelihood of another version of the flow per step.
+    pub reload: f64,
+    /// Versions of the flow, which all do the same; the first comes first.
+    pub versions: Vec<String>,
 }
 
 impl Case {
@@ -69,8 +73,38 @@ impl Case {
             crash,
             crashes_max,
             checkpoint,
+            reload: 0.0,
+            versions: Vec::new(),
         };
         case.flow = case.flow(&mut rng);
+        case
+    }
+
+    /// The same story, in which the flow changes now and then.
+    pub fn with_reloads(seed: u64) -> Self {
+        let mut case = Self::of(seed);
+        let mut rng = Xoshiro::new(!seed);
+        case.reload = 0.02 + rng.unit_f64() * 0.2;
+        let filter = "\"filter\"\ninputs = [\"in\"]\nwhere = \"i >= 0\"";
+        let first = "[operators.first]\ntype = \"filter\"\ninputs = [\"in\"]\nwhere = \"i > -9\"\n";
+        let behind = |text: &str| {
+            // Whoever reads the source reads the filter instead.
+            text.replace("[\"in\"]", "[\"first\"]") + first
+        };
+        let copy = |text: &str, inputs: &str| {
+            format!("{text}[sinks.more]\ntype = \"blackhole\"\ninputs = [{inputs}]\n")
+        };
+        let flow = &case.flow;
+        case.versions = vec![
+            flow.clone(),
+            behind(flow),
+            copy(flow, "\"in\""),
+            copy(&behind(flow), "\"first\", \"in\""),
+            flow.replace(filter, &filter.replace("i >= 0", "i > -1")),
+            flow.replace("return M\n", "return M -- again\n"),
+            flow.replace("buffer = \"64KiB\"", "buffer = \"65KiB\""),
+            behind(flow).replace("out.ndjson\"\n", "out.ndjson\"\nframe = \"newline\"\n"),
+        ];
         case
     }
 

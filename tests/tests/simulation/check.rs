@@ -14,6 +14,7 @@ pub struct Totals {
     pub duplicates: u64,
     pub crashes: u64,
     pub checkpoints: u64,
+    pub reloads: u64,
 }
 
 impl Totals {
@@ -22,6 +23,7 @@ impl Totals {
         self.duplicates += other.duplicates;
         self.crashes += other.crashes;
         self.checkpoints += other.checkpoints;
+        self.reloads += other.reloads;
     }
 }
 
@@ -40,6 +42,7 @@ pub fn outcome(case: &Case, world: &World) -> Totals {
         duplicates,
         crashes: world.crashes,
         checkpoints: world.checkpoints,
+        reloads: world.reloads,
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use ringmain_base::{Now, Prng, Xoshiro};
 use ringmain_config::{FlowPlan, load};
@@ -12,8 +13,11 @@ use ringmain_control::{Checkpoint, Keeper, Store};
 use ringmain_metrics::FlowMetrics;
 use ringmain_ring::Doorbell;
 use ringmain_runtime::memory::{Faults, MemoryIo};
-use ringmain_runtime::{Driver, Next, Turn};
-use ringmain_shard::{FlowControl, Phase, Shard, WireOptions, Wired, wire};
+use ringmain_runtime::{Driver, Turn};
+use ringmain_shard::{
+    Amended, FlowControl, FlowParts, Joints, Keep, Phase, SavedState, Shard, WireOptions, Wired,
+    rewire, wire,
+};
 use ringmain_slab::Budget;
 use tempfile::TempDir;
 
@@ -30,18 +34,33 @@ const WALL_US: i64 = 1_700_000_000_000_000;
 struct Life {
     shards: Vec<Shard>,
     ios: Vec<MemoryIo>,
-    ended: Vec<bool>,
     control: Arc<FlowControl>,
     metrics: FlowMetrics,
     keeper: Keeper,
     budget: Budget,
     store: Store,
+    inlets: Vec<SyncSender<FlowParts>>,
+    claims: Claims,
+    plan: Arc<FlowPlan>,
+    joints: Joints,
+    next: Option<Next>,
+}
+
+/// A version that is to take over.
+struct Next {
+    plan: Arc<FlowPlan>,
+    keep: Arc<Keep>,
+    wired: Option<Wired>,
+    control: Arc<FlowControl>,
 }
 
 pub struct World {
     rng: Xoshiro,
     dir: TempDir,
-    plan: Arc<FlowPlan>,
+    /// All versions, and which one runs or is to run.
+    plans: Vec<Arc<FlowPlan>>,
+    version: usize,
+    reload: f64,
     shards: usize,
     faults: Faults,
     chops: bool,
@@ -52,6 +71,7 @@ pub struct World {
     life: Option<Life>,
     pub crashes: u64,
     pub checkpoints: u64,
+    pub reloads: u64,
     /// Where each life found the ends of the files: a line that begins behind
     /// was written by it, or by a later one.
     pub births: Vec<Vec<u64>>,
@@ -66,17 +86,28 @@ impl World {
         let dir = dir.unwrap();
         fs::write(dir.path().join("in.ndjson"), &case.input).unwrap();
         let at = |name: &str| dir.path().join(name).display().to_string();
-        let mut flow = case.flow.clone();
-        for name in ["in.ndjson", "out.ndjson", "copy.ndjson", "dead.ndjson"] {
-            flow = flow.replace(&format!("{name:?}"), &format!("{:?}", at(name)));
-        }
-        let path = dir.path().join("flow.toml");
-        fs::write(&path, flow).unwrap();
-        let plan = load(&[path], None).unwrap_or_else(|error| panic!("{error}"));
+        let versions = if case.versions.is_empty() {
+            std::slice::from_ref(&case.flow)
+        } else {
+            &*case.versions
+        };
+        let plan = |flow: &String| {
+            let mut flow = flow.clone();
+            for name in ["in.ndjson", "out.ndjson", "copy.ndjson", "dead.ndjson"] {
+                flow = flow.replace(&format!("{name:?}"), &format!("{:?}", at(name)));
+            }
+            let path = dir.path().join("flow.toml");
+            fs::write(&path, flow).unwrap();
+            let plan = load(&[path], None).unwrap_or_else(|error| panic!("{error}"));
+            Arc::new(plan.flows[0].clone())
+        };
+        let plans = versions.iter().map(plan).collect();
         Self {
             rng: Xoshiro::new(case.seed ^ 0x5eed),
             dir,
-            plan: Arc::new(plan.flows[0].clone()),
+            plans,
+            version: 0,
+            reload: case.reload,
             shards: case.shards,
             faults: case.faults,
             chops: case.chops,
@@ -87,6 +118,7 @@ impl World {
             life: None,
             crashes: 0,
             checkpoints: 0,
+            reloads: 0,
             births: Vec::new(),
             metrics: None,
         }
@@ -133,6 +165,7 @@ impl World {
     fn calm_down(&mut self) {
         self.faults = Faults::default();
         self.crashes_left = 0;
+        self.reload = 0.0;
         for io in self.life.iter_mut().flat_map(|life| &mut life.ios) {
             io.set_faults(Faults::default());
         }
@@ -144,8 +177,9 @@ impl World {
 
     fn birth(&mut self) {
         let store = Store::open(&self.dir.path().join("data")).unwrap_or_else(|e| panic!("{e}"));
-        let checkpoint = store.load(&self.plan).unwrap_or_else(|e| panic!("{e}"));
-        let mut life = Life::new(&self.plan, self.shards, checkpoint, store);
+        let plan = &self.plans[self.version];
+        let checkpoint = store.load(plan).unwrap_or_else(|e| panic!("{e}"));
+        let mut life = Life::new(plan, self.shards, checkpoint, store);
         for io in &mut life.ios {
             *io = MemoryIo::new(self.rng.next_u64());
             io.chop(self.chops);
@@ -171,11 +205,12 @@ impl World {
         if self.rng.below(4) == 0 {
             self.now_us += self.rng.below(20_000);
         }
+        self.tend_reload();
         let due = self.happens(self.checkpoint);
         let Some(life) = &mut self.life else { return false };
         let budget = &life.budget;
         assert!(budget.used_bytes() <= budget.limit_bytes(), "memory is over its bound");
-        if life.ended.iter().all(|ended| *ended) {
+        if life.control.removed() == life.shards.len() {
             life.keeper.tick(&life.control, &life.store, true);
             return true;
         }
@@ -187,12 +222,52 @@ impl World {
     fn turn(&mut self, at: usize) {
         let now = Now { mono_us: self.now_us, wall_us: WALL_US + self.now_us as i64 };
         let Some(life) = &mut self.life else { return };
-        if life.ended[at] {
-            return;
-        }
         let io = &mut life.ios[at];
         io.begin_turn(now.mono_us);
-        life.ended[at] = life.shards[at].turn(io, now) == Next::Stop;
+        let _ = life.shards[at].turn(io, now);
+    }
+
+    /// What the controller does: another version stands by, then takes over.
+    fn tend_reload(&mut self) {
+        let begins = self.happens(self.reload);
+        let (which, count) = (self.rng.below(64) as usize, self.plans.len());
+        let Some(life) = &mut self.life else { return };
+        let parts = life.shards.len();
+        let Some(next) = &mut life.next else {
+            let at_work = life.control.phase() == Phase::Run && life.control.ended() == 0;
+            if begins && at_work && count > 1 {
+                life.stand_by(&self.plans[which % count]);
+                self.version = which % count;
+            }
+            return;
+        };
+        let control = next.control.clone();
+        if let Some(wired) = next.wired.take() {
+            if control.opened() < parts {
+                next.wired = Some(wired);
+                return;
+            }
+            assert_eq!(control.errors(), Vec::<String>::new());
+            if control.unfit().is_some() {
+                // It comes to its end: the version does not matter any more.
+                control.set_phase(Phase::Abort);
+                life.next = None;
+                return;
+            }
+            assert!(!next.keep.takes_leave());
+            control.take_over(&life.control, next.keep.operators());
+            let Wired { metrics, control, positions, checkpoints, joints, .. } = wired;
+            let fresh = Checkpoint::of(&next.plan);
+            let keeper = Keeper::new("sim", fresh, positions, checkpoints);
+            life.keeper.go_on(keeper, next.keep.states(), Some(&life.store));
+            (life.metrics, life.control, life.joints) = (metrics, control, joints);
+            life.plan = next.plan.clone();
+            self.reloads += 1;
+        } else if control.settled() == parts || control.ended() > 0 {
+            assert_eq!(control.errors(), Vec::<String>::new());
+            assert_eq!(control.discarded(), 0);
+            life.next = None;
+        }
     }
 
     fn counts(&self) -> String {
@@ -207,28 +282,74 @@ impl Life {
         let bells: Vec<_> = (0..shards).map(|_| Doorbell::silent()).collect();
         let budget = Budget::new(GROWTH_BYTES);
         let states: Arc<[_]> = checkpoint.states.clone().into();
-        let options = WireOptions {
-            bells: &bells,
-            home: 0,
-            slab_bytes: SLAB_BYTES,
-            linger_us: 1_000,
-            budget: &budget,
-            restore: &checkpoint.positions,
-            states: &states,
-            keep_positions: true,
-            data_dir: None,
-            claims: &Claims::default(),
-        };
-        let Wired { parts, metrics, control, positions, checkpoints, .. } = wire(plan, &options);
+        let claims = Claims::default();
+        let options = options(&bells, &budget, &checkpoint, &states, &claims);
+        let Wired { parts, metrics, control, positions, checkpoints, joints } =
+            wire(plan, &options);
         let keeper = Keeper::new(plan.name.as_str(), checkpoint, positions, checkpoints);
         let mut own: Vec<_> = (0..shards).map(|_| Vec::new()).collect();
         for part in parts {
             own[part.shard].push(part);
         }
-        let shards: Vec<_> =
-            own.into_iter().map(|parts| Shard::new(parts, Doorbell::silent())).collect();
+        let mut inlets = Vec::new();
+        let shard = |parts| {
+            let (sender, inlet) = sync_channel(1);
+            inlets.push(sender);
+            Shard::new(parts, Doorbell::silent()).with_inlet(inlet)
+        };
+        let shards: Vec<_> = own.into_iter().map(shard).collect();
         let ios = (0..shards.len()).map(|seed| MemoryIo::new(seed as u64)).collect();
-        let ended = vec![false; shards.len()];
-        Self { shards, ios, ended, control, metrics, keeper, budget, store }
+        let (plan, next) = (plan.clone(), None);
+        Self {
+            shards,
+            ios,
+            control,
+            metrics,
+            keeper,
+            budget,
+            store,
+            inlets,
+            claims,
+            plan,
+            joints,
+            next,
+        }
+    }
+
+    fn stand_by(&mut self, plan: &Arc<FlowPlan>) {
+        let keep = Keep::of(&self.plan, plan, &self.joints);
+        let keep = Arc::new(keep.unwrap_or_else(|why| panic!("{why}")));
+        let bells: Vec<_> = self.shards.iter().map(|_| Doorbell::silent()).collect();
+        let states = Arc::default();
+        let checkpoint = self.keeper.current();
+        let options = options(&bells, &self.budget, checkpoint, &states, &self.claims);
+        let (joints, control, metrics) = (&self.joints, &self.control, &self.metrics);
+        let mut wired = rewire(plan, &options, Amended { keep: &keep, joints, control, metrics });
+        for part in std::mem::take(&mut wired.parts) {
+            assert!(self.inlets[part.shard].try_send(part).is_ok(), "a shard takes no version");
+        }
+        let control = wired.control.clone();
+        self.next = Some(Next { plan: plan.clone(), keep, wired: Some(wired), control });
+    }
+}
+
+fn options<'a>(
+    bells: &'a [Doorbell],
+    budget: &'a Budget,
+    checkpoint: &'a Checkpoint,
+    states: &'a Arc<[SavedState]>,
+    claims: &'a Claims,
+) -> WireOptions<'a> {
+    WireOptions {
+        bells,
+        home: 0,
+        slab_bytes: SLAB_BYTES,
+        linger_us: 1_000,
+        budget,
+        restore: &checkpoint.positions,
+        states,
+        keep_positions: true,
+        data_dir: None,
+        claims,
     }
 }

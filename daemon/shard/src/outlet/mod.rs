@@ -76,6 +76,8 @@ pub(crate) struct Outlet {
     holdings: Holdings,
     /// It is not part of the flow any more.
     pub leaves: bool,
+    /// It has left, and its place is still taken.
+    pub left: bool,
     /// Owners' numbers of sinks of the version before that come to their end
     /// first.
     pub after: Vec<u32>,
@@ -119,6 +121,7 @@ impl Outlet {
             stopping: false,
             holdings: Holdings::default(),
             leaves: false,
+            left: false,
             after: Vec::new(),
             late: false,
         }
@@ -206,7 +209,7 @@ impl Outlet {
 
     /// One bounded step; returns how much was done.
     pub(crate) fn turn(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
-        if !self.after.is_empty() {
+        if !self.after.is_empty() || self.left {
             return 0;
         }
         self.scoped(io, |outlet, io| outlet.step(io, dead, now))
@@ -256,7 +259,7 @@ impl Outlet {
 
     /// When it wants a turn though nothing happens.
     pub(crate) fn wake_at_us(&self) -> Option<u64> {
-        if !self.after.is_empty() {
+        if !self.after.is_empty() || self.left {
             return None;
         }
         let spilling = self.spilling.as_ref().and_then(|s| s.wake_at_us(self.current.is_some()));
