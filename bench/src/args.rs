@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::diff::DiffArgs;
 use crate::load::LoadArgs;
 use crate::measure::Amount;
 use crate::peers::CompareArgs;
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     All(HowArgs),
     /// Runs the same flows in other systems that are on PATH
     Compare(CompareArgs),
+    /// What moved between two reports by more than their spread
+    Diff(DiffArgs),
     /// The load generator: sends messages on a schedule, and says who was the limit
     Load(LoadArgs),
     /// The client that the scenario mqtt is compared with

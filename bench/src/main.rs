@@ -2,7 +2,8 @@
 //!
 //! Owns: the scenarios (`scenario/`), what they are measured with (`measure`),
 //! their input (`sensors`), the daemon as a child process (`daemon`), the load
-//! generator (`load`), other systems (`peers`) and the report (`report`).
+//! generator (`load`), other systems (`peers`), the report (`report`) and two of
+//! them beside each other (`diff`).
 //!
 //! Invariants:
 //! - A figure stands for work whose result was verified: every scenario counts
@@ -18,6 +19,7 @@
 
 mod args;
 mod daemon;
+mod diff;
 mod load;
 mod machine;
 mod measure;
@@ -48,6 +50,13 @@ fn main() -> ExitCode {
         Command::Run(args) => run(&args.scenarios, &args.how),
         Command::All(args) => run(&[], &args),
         Command::Compare(args) => peers::compare(&args),
+        Command::Diff(args) => match diff::diff(&args) {
+            Ok(diff) => {
+                print!("{diff}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(&error),
+        },
         Command::Load(args) => match load::run(&args) {
             Ok(result) if args.json => print_json(&result),
             Ok(result) => {
