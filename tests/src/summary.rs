@@ -62,6 +62,12 @@ impl Summary {
         Self { flow, seconds, json }
     }
 
+    /// Whether a life of it ended before everything had arrived.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.json["cut_off"] == true
+    }
+
     /// The counts of a component.
     ///
     /// # Panics

@@ -196,6 +196,8 @@ with_each_driver! {
         site.wait_for("a.ndjson", 200);
         let summary = site.daemon.drain();
         assert_eq!(summary.flow("a").rows("lines"), [200, 200, 0, 0]);
+        // What is gone is in the summary, too.
+        assert_eq!(summary.flow("b").rows("lines"), [30, 30, 0, 0]);
     }
 }
 

@@ -397,8 +397,9 @@ impl Change {
         let Some(flow) = flow(scene.running, &self.name) else { return };
         next.control.take_over(&flow.control, keep.operators());
         let deadline = Instant::now() + Duration::from_micros(flow.drain_us);
-        let Flow { mut keeper, .. } = std::mem::replace(flow, *next);
+        let Flow { mut keeper, since, .. } = std::mem::replace(flow, *next);
         std::mem::swap(&mut flow.keeper, &mut keeper);
+        flow.since = since;
         flow.keeper.go_on(keeper, keep.states(), scene.store);
         scene.view.amended(flow);
         self.stage = Stage::Settling { deadline, hurried: false };

@@ -160,7 +160,6 @@ fn carry(
     watch.changes.give_up();
     let scheduler = std::mem::replace(&mut watch.scheduler, Scheduler::new(None));
     drop(watch);
-    let seconds = running.started.elapsed().as_secs_f64();
     match drained {
         Ok(drained) => {
             if drained {
@@ -173,7 +172,7 @@ fn carry(
                 flows.for_each(|flow| flow.keeper.finish(&flow.control, store));
             }
             end_runs(scheduler, clock);
-            let summaries = summarise(&running, seconds, drained);
+            let summaries = summarise(&mut running, drained);
             write_json(&summaries, options)?;
             Ok(Outcome { summaries, drained })
         }
@@ -546,15 +545,20 @@ fn keep(running: &mut Running, store: Option<&Store>, due: bool) -> bool {
     wake
 }
 
-fn summarise(running: &Running, seconds: f64, drained: bool) -> Vec<Summary> {
-    let now_us = running.clock.now().mono_us;
-    let of = |flow: &crate::start::Flow| Summary::of(&flow.metrics.snapshot(now_us), seconds);
-    let summaries: Vec<_> = running.flows.iter().map(of).collect();
+/// What each flow came to, those that are gone last.
+fn summarise(running: &mut Running, drained: bool) -> Vec<Summary> {
+    let mut summaries = running.summaries();
     for summary in summaries.iter().filter(|_| drained) {
         for name in summary.unbalanced() {
             let flow = &summary.flow;
             tracing::error!("{flow}.{name}: in is not out + dropped + dead; please report this");
             debug_assert!(false, "{flow}.{name} does not balance: {summary:?}");
+        }
+    }
+    for past in running.past() {
+        match summaries.iter_mut().find(|summary| summary.flow == past.flow) {
+            Some(summary) => summary.add(past),
+            None => summaries.push(past),
         }
     }
     summaries

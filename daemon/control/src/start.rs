@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Instant;
 
-use ringmain_base::SystemClock;
 use ringmain_base::units::format_bytes;
+use ringmain_base::{Clock, SystemClock};
 use ringmain_config::FlowPlan;
 use ringmain_connectors::Claims;
 use ringmain_metrics::FlowMetrics;
@@ -23,10 +23,15 @@ use crate::check::Prepared;
 use crate::keeper::Keeper;
 use crate::run::RunError;
 use crate::store::{Checkpoint, Store};
+use crate::summary::Summary;
 use crate::view::View;
 
 /// Flows that may wait before a shard.
 const INLET_FLOWS: usize = 64;
+
+/// Flows that are gone and whose counts are kept for the end; the oldest are
+/// forgotten.
+const PAST_MAX: usize = 1_000;
 
 /// A flow as the controller sees it.
 pub(crate) struct Flow {
@@ -45,6 +50,8 @@ pub(crate) struct Flow {
     /// Its sources end by themselves.
     pub finite: bool,
     pub memory_bytes: u64,
+    /// When this life of it began.
+    pub since: Instant,
     /// What a next version is joined to.
     pub joints: Joints,
 }
@@ -64,6 +71,8 @@ pub(crate) struct Running {
     pub started: Instant,
     /// What slabs may grow by.
     pub budget: Budget,
+    /// What flows came to that are gone, by name.
+    past: Vec<Summary>,
     /// By shard: where parts of further flows go. Empty when there will be
     /// none: shards then end with their flows.
     inlets: Vec<SyncSender<FlowParts>>,
@@ -109,6 +118,7 @@ pub(crate) fn start(
         clock,
         started: Instant::now(),
         budget: Budget::new(prepared.growth_bytes),
+        past: Vec::new(),
         inlets: Vec::new(),
         wiring,
     };
@@ -179,6 +189,7 @@ impl Running {
             finite: plan.is_finite(),
             memory_bytes: self.memory_of(plan),
             plan: plan.clone(),
+            since: Instant::now(),
             joints,
         };
         (flow, parts)
@@ -279,7 +290,40 @@ impl Running {
         let at = self.flows.iter().position(|flow| flow.name == name)?;
         let flow = self.flows.remove(at);
         self.wiring.free_bytes += flow.memory_bytes;
+        self.remember(&flow);
         Some(flow)
+    }
+
+    fn remember(&mut self, flow: &Flow) {
+        if !flow.control.has_run() {
+            return;
+        }
+        let mut summary = self.summary(flow);
+        summary.ended = true;
+        summary.cut_off = flow.control.phase() == Phase::Abort;
+        if let Some(at) = self.past.iter().position(|past| past.flow == flow.name) {
+            summary.add(self.past.remove(at));
+        }
+        if self.past.len() == PAST_MAX {
+            self.past.remove(0);
+        }
+        self.past.push(summary);
+    }
+
+    fn summary(&self, flow: &Flow) -> Summary {
+        let now_us = self.clock.now().mono_us;
+        let seconds = flow.since.max(self.started).elapsed().as_secs_f64();
+        Summary::of(&flow.metrics.snapshot(now_us), seconds)
+    }
+
+    /// What each flow of now came to.
+    pub(crate) fn summaries(&self) -> Vec<Summary> {
+        self.flows.iter().map(|flow| self.summary(flow)).collect()
+    }
+
+    /// What flows came to that are gone.
+    pub(crate) fn past(&mut self) -> Vec<Summary> {
+        std::mem::take(&mut self.past)
     }
 
     /// Shows the shards to the listener and the exporters.

@@ -11,8 +11,14 @@ use serde::{Serialize, Serializer};
 pub struct Summary {
     /// The flow.
     pub flow: String,
-    /// From the first turn to the end.
+    /// From the first turn to the end; of all its lives together.
     pub seconds: f64,
+    /// It ended before the daemon did.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
+    /// A life of it ended before everything under way had arrived.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cut_off: bool,
     /// Totals by component, in the order of the graph.
     #[serde(serialize_with = "as_map")]
     pub components: Vec<(String, Totals)>,
@@ -105,6 +111,21 @@ pub struct EdgeTotals {
 }
 
 impl Totals {
+    fn add(&mut self, other: &Self) {
+        self.rows_in += other.rows_in;
+        self.rows_out += other.rows_out;
+        self.dropped += other.dropped;
+        self.dead += other.dead;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.errors += other.errors;
+        self.evicted += other.evicted;
+        self.late += other.late;
+        self.spilled += other.spilled;
+        self.resent += other.resent;
+        // What is left on disk, the later life has found there.
+    }
+
     /// Whether every message that came in is accounted for; what is stored
     /// is left for the next run.
     #[must_use]
@@ -144,8 +165,23 @@ impl Summary {
             metrics: metrics.collect(),
             flow: snapshot.flow.clone(),
             seconds,
+            ended: false,
+            cut_off: false,
             components: snapshot.components.iter().map(component).collect(),
             edges: snapshot.edges.iter().map(edge).collect(),
+        }
+    }
+
+    /// Adds what an earlier life of the flow came to. Edges and metrics are
+    /// those of the last.
+    pub(crate) fn add(&mut self, earlier: Self) {
+        self.seconds += earlier.seconds;
+        self.cut_off |= earlier.cut_off;
+        for (name, totals) in earlier.components {
+            match self.components.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, known)) => known.add(&totals),
+                None => self.components.push((name, totals)),
+            }
         }
     }
 
@@ -216,7 +252,8 @@ fn percent(blocked_us: u64, seconds: f64) -> f64 {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {:.2} s", self.flow, self.seconds)?;
+        let ended = if self.ended { ", ended before" } else { "" };
+        writeln!(f, "{}: {:.2} s{ended}", self.flow, self.seconds)?;
         writeln!(
             f,
             "  {:<20} {:>14} {:>14} {:>12} {:>9} {:>12}",
@@ -288,6 +325,8 @@ mod tests {
         let summary = Summary {
             flow: "f".into(),
             seconds: 1.0,
+            ended: false,
+            cut_off: false,
             components: Vec::new(),
             edges,
             metrics: Vec::new(),

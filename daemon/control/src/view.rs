@@ -432,3 +432,45 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow() -> FlowView {
+        let text =
+            "[sources.a]\ntype = \"stdin\"\n[sinks.b]\ntype = \"stdout\"\ninputs = [\"a\"]\n";
+        let plan = ringmain_config::load_str("f.toml", text).unwrap_or_else(|e| panic!("{e}"));
+        let view = FlowView::at_rest(Arc::new(plan.flows[0].clone()), Now::default());
+        FlowView { parts: 1, ..view }
+    }
+
+    fn sample(flow: &FlowView, stalled: bool) -> FlowSample {
+        let now = flow.metrics.snapshot(0);
+        FlowSample { flow: Arc::new(flow.clone()), now, before: None, stalled }
+    }
+
+    #[test]
+    fn a_flow_that_ran_and_went_wrong_is_in_error_one_that_never_ran_has_failed() {
+        let flow = flow();
+        assert_eq!(flow.status(), Status::Deploying);
+        flow.control.note_error("b: cannot be opened".into());
+        assert_eq!(flow.status(), Status::Failed);
+        flow.control.set_phase(Phase::Run);
+        assert_eq!(flow.status(), Status::Error);
+        flow.control.set_phase(Phase::Abort);
+        assert_eq!(flow.status(), Status::Error, "why it ended is not forgotten");
+    }
+
+    #[test]
+    fn what_a_flow_does_whose_shard_does_not_answer_is_unknown() {
+        let flow = flow();
+        assert_eq!(sample(&flow, true).status(), Status::Unknown);
+        flow.control.set_phase(Phase::Run);
+        assert_eq!(sample(&flow, false).status(), Status::Deployed);
+        assert_eq!(sample(&flow, true).status(), Status::Unknown);
+        // What is known without the shard stays known.
+        flow.control.note_error("b has given up".into());
+        assert_eq!(sample(&flow, true).status(), Status::Error);
+    }
+}
