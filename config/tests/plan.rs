@@ -82,8 +82,17 @@ fn every_key_of_a_source_reaches_the_plan() {
     let columns = vec!["x".to_owned(), "y".to_owned()];
     assert_eq!(
         file.decode,
-        DecodePlan::Csv(CsvDecode { header: false, columns, delimiter: b'\t' })
+        DecodePlan::Csv(CsvDecode {
+            header: false,
+            columns,
+            delimiter: b'\t',
+            ..CsvDecode::default()
+        })
     );
+    let quoted =
+        source("type = \"stdin\"\ndecode = { type = \"csv\", quote = \"'\", numbers = false }");
+    let expected = CsvDecode { quote: b'\'', numbers: false, ..CsvDecode::default() };
+    assert_eq!(quoted.decode, DecodePlan::Csv(expected));
     let unix = source("type = \"unix\"\npath = \"s\"\nmode = \"datagram\"\nconnections_max = 5");
     assert_eq!(unix.frame, FramePlan::Datagram);
     assert_eq!(
@@ -100,7 +109,7 @@ fn every_key_of_a_source_reaches_the_plan() {
     for (name, decode) in [
         ("text", DecodePlan::Text),
         ("bytes", DecodePlan::Bytes),
-        ("csv", DecodePlan::Csv(CsvDecode { header: true, columns: vec![], delimiter: b',' })),
+        ("csv", DecodePlan::Csv(CsvDecode::default())),
     ] {
         assert_eq!(source(&format!("type = \"stdin\"\ndecode = \"{name}\"")).decode, decode);
     }

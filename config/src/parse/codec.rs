@@ -43,11 +43,7 @@ pub(super) fn decode(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Deco
     let what = format!("decode of {}", section.what);
     match format(cx, section, "decode", &what, &schema::DECODE_CSV)? {
         (name, None) => match name.as_str() {
-            "csv" => Some(DecodePlan::Csv(CsvDecode {
-                header: true,
-                columns: Vec::new(),
-                delimiter: b',',
-            })),
+            "csv" => Some(DecodePlan::Csv(CsvDecode::default())),
             other => plain_decode(other),
         },
         (name, Some(options)) if name.value == "csv" => csv_decode(cx, &options),
@@ -70,12 +66,20 @@ fn plain_decode(name: &str) -> Option<DecodePlan> {
 fn csv_decode(cx: &mut Context<'_>, options: &Section<'_>) -> Option<DecodePlan> {
     let columns = columns(cx, options);
     let delimiter = delimiter(cx, options);
+    let quote = quote(cx, options);
+    let numbers = options.flag(cx, "numbers");
     let header = if options.has("header") {
         options.flag(cx, "header")
     } else {
         Some(columns.as_ref().is_none_or(Vec::is_empty))
     };
     let (columns, delimiter, header) = (columns?, delimiter?, header?);
+    let (quote, numbers) = (quote?, numbers?);
+    if quote == delimiter {
+        let message = format!("{}: 'quote' and 'delimiter' are the same", options.what);
+        cx.push(Diagnostic::error(options.span_of("quote"), message));
+        return None;
+    }
     if !header && columns.is_empty() {
         let message = format!("{}: without a header the columns need names", options.what);
         cx.push(
@@ -84,7 +88,7 @@ fn csv_decode(cx: &mut Context<'_>, options: &Section<'_>) -> Option<DecodePlan>
         );
         return None;
     }
-    Some(DecodePlan::Csv(CsvDecode { header, columns, delimiter }))
+    Some(DecodePlan::Csv(CsvDecode { header, columns, delimiter, quote, numbers }))
 }
 
 /// `encode`: a name or a table.
@@ -189,6 +193,18 @@ fn columns(cx: &mut Context<'_>, options: &Section<'_>) -> Option<Vec<String>> {
         }
     }
     good.then(|| columns.into_iter().map(|c| c.value).collect())
+}
+
+fn quote(cx: &mut Context<'_>, options: &Section<'_>) -> Option<u8> {
+    let text = options.text(cx, "quote")?;
+    match text.as_bytes() {
+        [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Some(*byte),
+        _ => {
+            let message = format!("{}: the quote must be one ASCII character", options.what);
+            cx.push(Diagnostic::error(text.span, message).help("for example '\"' or \"'\""));
+            None
+        }
+    }
 }
 
 fn delimiter(cx: &mut Context<'_>, options: &Section<'_>) -> Option<u8> {

@@ -49,6 +49,16 @@ pub struct CsvDecode {
     pub columns: Vec<String>,
     /// What separates fields.
     pub delimiter: u8,
+    /// What stands around fields that hold delimiters, quotes or line ends.
+    pub quote: u8,
+    /// What is written as a number becomes one.
+    pub numbers: bool,
+}
+
+impl Default for CsvDecode {
+    fn default() -> Self {
+        Self { header: true, columns: Vec::new(), delimiter: b',', quote: b'"', numbers: true }
+    }
 }
 
 /// `frame`

@@ -195,7 +195,7 @@ pub(crate) static SOURCES: Family = Family {
 pub(crate) static DECODE_CSV: Schema = Schema {
     title: "decode",
     header: "decode = { type = \"csv\", ... }",
-    about: "Values that are written as numbers become numbers; empty ones are absent.",
+    about: "Empty values are absent.",
     parents: &[],
     keys: &[
         req("type", OneOf(&["csv", "json", "text", "bytes"]), "`csv`; the others have no keys."),
@@ -208,5 +208,19 @@ pub(crate) static DECODE_CSV: Schema = Schema {
         ),
         opt("columns", Texts, "named by the header", "Names of the fields."),
         def("delimiter", Text, ",", "One ASCII character between fields."),
+        def(
+            "quote",
+            Text,
+            "\"",
+            "One ASCII character around fields that hold delimiters, quotes or line ends; within \
+             them it stands twice.",
+        ),
+        def(
+            "numbers",
+            Bool,
+            "true",
+            "Integers and decimals as JSON writes them become numbers (`7`, `-1.50`); what may be \
+             a code stays text (`07`, `+1`, `1e3`). Without, all values are text.",
+        ),
     ],
 };

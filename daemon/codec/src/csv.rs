@@ -9,7 +9,6 @@
 use memchr::{memchr, memchr2};
 use ringmain_slab::{REST_SLOT, RowBuilder, Scalar, Scratch, SharedSchema, Slab};
 
-use crate::encode::number;
 use crate::json::{self, Number};
 use crate::options::{CsvOptions, CsvTypes};
 use crate::refused::{Bad, Fail, bad};
@@ -271,11 +270,14 @@ fn typed(text: &str, types: CsvTypes) -> Scalar<'_> {
     }
     match json::number(text, 0) {
         Ok((Number::Int(value), end)) if end == text.len() => Scalar::Int(value),
-        Ok((Number::Float(value), end)) if end == text.len() => {
-            let mut digits = [0; number::ROOM];
-            let len = number::float(value, &mut digits);
-            if &digits[..len] == text.as_bytes() { Scalar::Float(value) } else { Scalar::Str(text) }
+        Ok((Number::Float(value), end)) if end == text.len() && is_decimal(text) => {
+            Scalar::Float(value)
         }
         _ => Scalar::Str(text),
     }
+}
+
+/// Not an exponent, and not `-0`.
+fn is_decimal(number: &str) -> bool {
+    number.contains('.') && !number.contains(['e', 'E'])
 }

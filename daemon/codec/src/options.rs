@@ -86,8 +86,9 @@ impl Default for CsvOptions {
 /// What becomes of the values of CSV fields. Empty fields are absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CsvTypes {
-    /// Integers and decimals become numbers when the encoder would print them
-    /// back exactly as they stand (`7`, `-1.5`; not `07`, `1.50`, `1e3`).
+    /// Integers and decimals as JSON writes them become numbers (`7`, `-1.50`);
+    /// what has another zero in front, a sign or an exponent may be a code and
+    /// is text (`07`, `+1`, `1e3`).
     #[default]
     Auto,
     /// Everything is text.

@@ -36,10 +36,10 @@ fn configured_columns_go_before_the_header() {
 }
 
 #[test]
-fn only_numbers_that_print_back_the_same_become_numbers() {
+fn numbers_become_numbers_and_what_may_be_a_code_stays_text() {
     let text = "7,-1.5,0.001,07,1.50,1e3,+1,-0,1.0,99999999999999999999,true,\"3\", 4\n";
     let want = concat!(
-        r#"{"c1":7,"c2":-1.5,"c3":0.001,"c4":"07","c5":"1.50","c6":"1e3","c7":"+1","c8":"-0","#,
+        r#"{"c1":7,"c2":-1.5,"c3":0.001,"c4":"07","c5":1.5,"c6":"1e3","c7":"+1","c8":"-0","#,
         r#""c9":1.0,"c10":"99999999999999999999","c11":"true","c12":3,"c13":" 4"}"#
     );
     assert_eq!(rows(options(false, &[]), text), [want]);

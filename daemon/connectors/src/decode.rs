@@ -2,7 +2,7 @@
 //! refuses.
 
 use ringmain_codec::{
-    CsvOptions, DecodeOptions, Decoder, Framer, Framing, Limits, Progress, Refused,
+    CsvOptions, CsvTypes, DecodeOptions, Decoder, Framer, Framing, Limits, Progress, Refused,
 };
 use ringmain_config::plan::{DecodePlan, FramePlan, SourcePlan};
 use ringmain_slab::{SharedSchema, Slab};
@@ -109,7 +109,8 @@ fn options(plan: &DecodePlan) -> (DecodeOptions, bool) {
                 header: csv.header,
                 columns: csv.columns.clone(),
                 delimiter: csv.delimiter,
-                ..CsvOptions::default()
+                quote: csv.quote,
+                types: if csv.numbers { CsvTypes::Auto } else { CsvTypes::Text },
             };
             (DecodeOptions::Csv(options), csv.header)
         }

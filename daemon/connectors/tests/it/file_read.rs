@@ -167,7 +167,7 @@ fn a_csv_header_is_known_again_after_a_restart() {
     let rows: String = (0..2_000).map(|n| format!("{n},x\n")).collect();
     fs::write(folder.path().join("a.csv"), format!("n,pad\n{rows}")).unwrap();
     let mut plan = plan(folder.path(), "a.csv");
-    let csv = CsvDecode { header: true, columns: Vec::new(), delimiter: b',' };
+    let csv = CsvDecode::default();
     plan.decode = DecodePlan::Csv(csv);
     let mut rig = Rig::with_slab(4 << 10);
     let source = rig.source(&plan);

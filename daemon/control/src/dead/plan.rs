@@ -177,6 +177,7 @@ fn decode(flow: &FlowPlan, name: &str) -> DecodePlan {
             header: false,
             columns: columns.clone(),
             delimiter: *delimiter,
+            ..CsvDecode::default()
         }),
         Some(EncodePlan::Text) => DecodePlan::Text,
         _ => DecodePlan::Json,
