@@ -403,3 +403,31 @@ fn an_operator_that_changes_goes_on_with_its_state_and_one_that_leaves_gives_it_
     assert_eq!(daemon.drain().flow("plant").rows("news"), [sent, news, sent - news, 0]);
     assert_eq!(job.json("late.ndjson").len() as u64, sent, "what was held back was given out");
 }
+
+#[test]
+fn dead_letters_come_move_and_go_beside_connections_that_stay() {
+    let (source, sink) = (free_port(), free_port());
+    let live = Taker::listen(sink);
+    let letters = |path: &str| format!("[dead_letters]\ntype = \"file\"\npath = \"{path}\"\n");
+    let (job, daemon, api, feed) = running(&plain(source, sink, ""), source);
+    let mut other = connect(source);
+    let versions = [letters("one.ndjson"), letters("two.ndjson"), String::new()];
+    let lists = ["added", "rebuilt", "removed"];
+    for (version, list) in versions.iter().zip(lists) {
+        let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, version)).ok();
+        assert_eq!(names(&report["components"][list]), ["dead_letters"], "{report}");
+        assert_eq!(names(&report["components"]["kept"]), ["lines", "live"], "{report}");
+        assert_eq!(report["drained"], true, "{report}");
+        other.write_all(b"{no message\n").unwrap();
+        let dead = |flow: &Value| flow["rejected"].as_u64();
+        let all = |flow: &Value| {
+            dead(flow) == Some(lists.iter().position(|l| l == &list).unwrap() as u64 + 1)
+        };
+        until("it is refused", || all(&api.get("/api/v1/flows/plant").ok()));
+    }
+    let sent = feed.end();
+    live.wait_for(sent);
+    assert_eq!(live.accepted.load(Ordering::Acquire), 1);
+    assert_eq!(daemon.drain().flow("plant").rows("lines"), [sent + 3, sent, 0, 3]);
+    assert_eq!((job.json("one.ndjson").len(), job.json("two.ndjson").len()), (1, 1));
+}

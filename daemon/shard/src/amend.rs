@@ -42,7 +42,7 @@ use crate::dead_letter::DeadLetters;
 use crate::exits::Exit;
 use crate::flow::{FlowShard, Owner};
 use crate::inlet::{Positions, RemoteInlet, SourceInlet, Stage};
-use crate::keep::{Former, Keep};
+use crate::keep::{Follows, Former, Keep};
 use crate::operators;
 use crate::outlet::Outlet;
 use crate::wiring::{Amends, FlowParts};
@@ -72,6 +72,7 @@ pub(crate) struct Staged {
     sources: Vec<SourceInlet>,
     remotes: Vec<RemoteInlet>,
     outlets: Vec<Outlet>,
+    dead_outlet: Option<Outlet>,
     exits: Vec<Option<Exit>>,
     inlets: u16,
     stateful: bool,
@@ -125,6 +126,13 @@ pub(crate) fn stage(
         outlet.late = late;
         outlets.push(outlet);
     }
+    let mut dead_outlet = None;
+    if let Some(part) = parts.letters_sink.take() {
+        let outlet = assembly.outlet(&parts, part, Owner::StagedDead);
+        let mut outlet = outlet.map_err(Refusal::Failed)?;
+        outlet.late = keep.follows[parts.plan.sinks.len()].late;
+        dead_outlet = Some(outlet);
+    }
     let inlets = assembly.inlets;
     for (at, inlet) in sources.iter().enumerate() {
         owners.table[inlet.owner as usize].1 = Owner::StagedSource(at);
@@ -143,6 +151,7 @@ pub(crate) fn stage(
         sources,
         remotes,
         outlets,
+        dead_outlet,
         inlets,
         stateful,
         dead,
@@ -230,7 +239,8 @@ impl Staged {
     fn open(&mut self, io: &mut dyn Io, now: Now) -> Result<(), String> {
         let names = &self.names;
         let at = |component: usize, error| format!("{}: {error}", names[component]);
-        for outlet in self.outlets.iter_mut().filter(|outlet| !outlet.late) {
+        let outlets = self.outlets.iter_mut().chain(&mut self.dead_outlet);
+        for outlet in outlets.filter(|outlet| !outlet.late) {
             outlet.open(io, &mut self.dead, now).map_err(|e| at(outlet.component, e))?;
         }
         for inlet in &mut self.sources {
@@ -244,9 +254,13 @@ impl Staged {
     /// Closes what it has open; owners' numbers of connectors that are gone.
     pub(crate) fn close(&mut self, io: &mut dyn Io) -> Vec<u32> {
         self.sources.iter_mut().for_each(|inlet| inlet.holdings.close(io));
-        self.outlets.iter_mut().for_each(|outlet| outlet.close(io));
-        let sources = self.sources.iter().map(|inlet| inlet.owner);
-        sources.chain(self.outlets.iter().map(|outlet| outlet.owner)).collect()
+        let outlets = self.outlets.iter_mut().chain(&mut self.dead_outlet);
+        let mut owners: Vec<_> = self.sources.iter().map(|inlet| inlet.owner).collect();
+        outlets.for_each(|outlet| {
+            outlet.close(io);
+            owners.push(outlet.owner);
+        });
+        owners
     }
 
     pub(crate) fn on_event(
@@ -267,6 +281,11 @@ impl Staged {
             }
             Owner::StagedOutlet(at) => {
                 self.outlets[at].on_event(tag, event, io, &mut self.dead, now);
+            }
+            Owner::StagedDead => {
+                if let Some(outlet) = &mut self.dead_outlet {
+                    outlet.on_event(tag, event, io, &mut self.dead, now);
+                }
             }
             _ => {}
         }
@@ -299,8 +318,9 @@ impl FlowShard {
         }
     }
 
-    /// Has operators that leave give out what they hold back; nothing comes in
-    /// meanwhile. True when there is no more.
+    /// Has operators that leave give out what they hold back, and dead letters
+    /// leave that have gathered; nothing comes in meanwhile. True when there is
+    /// no more.
     pub(crate) fn let_go(&mut self, staged: &mut Staged, now: Now) -> bool {
         self.paused = true;
         let (order, until_us) = staged.letting.get_or_insert_with(|| {
@@ -330,7 +350,9 @@ impl FlowShard {
                 order.pop();
             }
         }
-        true
+        // Sent by every turn, when there is room.
+        let sent = keeps_letters(&staged.keep) || self.exits.dead.is_flushed();
+        sent || now.mono_us > *until_us
     }
 
     /// The version that stood by is the flow from now on.
@@ -345,7 +367,7 @@ impl FlowShard {
         let old = std::mem::replace(&mut self.control, control);
         self.intake.cut(&old);
         self.floor = self.control.floor();
-        let (count, old_graph) = (self.control.components.len(), self.intake.graph.clone());
+        let old_graph = self.intake.graph.clone();
         // The chain, the inlets before it, the exits behind it.
         self.take_operators(&parts, &keep, operators);
         let stateful = staged.stateful;
@@ -356,12 +378,10 @@ impl FlowShard {
             loops.map(|(at, inlet)| way_back(&parts, at, inlet.downstream, inlet.id)).collect();
         self.take_exits(&parts, &keep, staged.exits);
         self.cells = parts.cells.clone();
-        self.take_outlets(&keep, &old_graph, staged.outlets, count);
+        let left = self.take_letters(&mut parts, &keep, staged.dead_outlet);
+        self.take_outlets(&keep, &old_graph, staged.outlets, left);
         self.exits.dead.rename(names.clone());
         self.last_resort.rename(names);
-        if let Some(outlet) = &mut self.dead_outlet {
-            outlet.renumber(parts.graph.sink(parts.plan.sinks.len()), &parts.cells);
-        }
         self.exits.cells = parts.cells.clone();
         self.exits.origins = origins(&self.sources, &self.remotes);
         self.exits.taps = taps(&parts);
@@ -492,17 +512,38 @@ impl FlowShard {
         self.exits.leaving.extend(old.into_iter().flatten());
     }
 
+    /// The dead letters' sink of the version before, if it leaves this shard.
+    fn take_letters(
+        &mut self,
+        parts: &mut FlowParts,
+        keep: &Keep,
+        fresh: Option<Outlet>,
+    ) -> Option<Outlet> {
+        let component = parts.graph.sink(parts.plan.sinks.len());
+        if keeps_letters(keep) {
+            if let Some(outlet) = &mut self.dead_outlet {
+                outlet.renumber(component, &parts.cells);
+            }
+            return None;
+        }
+        if let Some(upstream) = self.exits.dead.redirect(parts.letters.take()) {
+            let (when_full, shed) = (ringmain_config::WhenFull::Block, Default::default());
+            self.exits.leaving.push(Exit { upstream, when_full, shed, component, drained: false });
+        }
+        std::mem::replace(&mut self.dead_outlet, fresh)
+    }
+
     fn take_outlets(
         &mut self,
         keep: &Keep,
         old_graph: &crate::graph::Graph,
         fresh: Vec<Outlet>,
-        count: usize,
+        letters: Option<Outlet>,
     ) {
-        let first = self.control.components.len();
-        debug_assert_eq!(first, count);
+        let count = self.control.components.len();
         let cells = self.cells.clone();
-        let mut left = Vec::new();
+        let last = keep.leaving_sinks.last().copied().unwrap_or(0);
+        let mut left: Vec<_> = letters.map(|outlet| (last, outlet)).into_iter().collect();
         for mut outlet in std::mem::take(&mut self.outlets) {
             let was = outlet.component - old_graph.sink(0);
             match keep.sinks.iter().position(|former| *former == Former::Kept(was)) {
@@ -513,11 +554,18 @@ impl FlowShard {
                 None => left.push((was, outlet)),
             }
         }
-        for mut outlet in fresh {
-            let follows = &keep.follows[outlet.component - self.first_sink(keep)];
+        let owners = |follows: &Follows| {
             let before = left.iter().filter(|(was, _)| follows.before.contains(was));
-            outlet.after = before.map(|(_, outlet)| outlet.owner).collect();
+            before.map(|(_, outlet): &(usize, Outlet)| outlet.owner).collect()
+        };
+        for mut outlet in fresh {
+            outlet.after = owners(&keep.follows[outlet.component - self.first_sink(keep)]);
             self.outlets.push(outlet);
+        }
+        if let (Some(outlet), Some(follows)) =
+            (&mut self.dead_outlet, keep.follows.get(keep.sinks.len()))
+        {
+            outlet.after = owners(follows);
         }
         self.outlets.sort_by_key(|outlet| outlet.component);
         for (was, mut outlet) in left {
@@ -557,6 +605,9 @@ impl FlowShard {
         for (at, outlet) in self.outlets.iter().enumerate() {
             owners.table[outlet.owner as usize].1 = Owner::Outlet(at);
         }
+        if let Some(outlet) = &self.dead_outlet {
+            owners.table[outlet.owner as usize].1 = Owner::DeadOutlet;
+        }
     }
 
     /// Lets go of what is left of the version before, when it has come to its
@@ -585,7 +636,7 @@ impl FlowShard {
         if hurry {
             self.exits.leaving.clear();
         }
-        for outlet in &mut self.outlets {
+        for outlet in self.outlets.iter_mut().chain(&mut self.dead_outlet) {
             outlet.after.retain(|owner| !gone.contains(owner));
             if outlet.late && outlet.after.is_empty() {
                 outlet.late = false;
@@ -605,6 +656,10 @@ impl FlowShard {
         }
         moved
     }
+}
+
+fn keeps_letters(keep: &Keep) -> bool {
+    keep.letters.and_then(Former::kept).is_some()
 }
 
 /// Moves the state of a shard's partitions to the operator that is in its

@@ -197,7 +197,7 @@ impl Assembly<'_, '_> {
         outlet: OutletParts,
         owner: Owner,
     ) -> Result<Outlet, String> {
-        let letters = matches!(owner, Owner::DeadOutlet);
+        let letters = matches!(owner, Owner::DeadOutlet | Owner::StagedDead);
         let plan = if letters {
             parts.plan.dead_letters.as_ref().expect("their sink's parts are here")
         } else {

@@ -99,6 +99,11 @@ impl DeadLetters {
         }
     }
 
+    /// They go another way from now on; the way before. Nothing waits.
+    pub(crate) fn redirect(&mut self, to: Option<Upstream<Slab>>) -> Option<Upstream<Slab>> {
+        std::mem::replace(&mut self.upstream, to)
+    }
+
     /// The components are others from now on.
     pub(crate) fn rename(&mut self, components: Vec<String>) {
         self.quiet_until_us = vec![0; components.len()];

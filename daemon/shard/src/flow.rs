@@ -37,6 +37,7 @@ pub(crate) enum Owner {
     /// The same, of a version that has not taken over yet.
     StagedSource(usize),
     StagedOutlet(usize),
+    StagedDead,
     DeadOutlet,
 }
 
@@ -137,7 +138,7 @@ impl FlowShard {
                 }
             }
             // The version that stands by has them.
-            Owner::StagedSource(_) | Owner::StagedOutlet(_) => {}
+            Owner::StagedSource(_) | Owner::StagedOutlet(_) | Owner::StagedDead => {}
         }
     }
 
@@ -423,10 +424,14 @@ impl FlowShard {
 
     fn run_outlets(&mut self, io: &mut dyn Io, now: Now) -> usize {
         let mut work = 0;
+        let after = self.dead_outlet.as_ref().map_or(&[][..], |outlet| &outlet.after);
         for outlet in &mut self.outlets {
-            // A sink may refuse rows, too: it gets none while their letters
-            // could not be kept.
-            if self.exits.dead.is_ready(now) {
+            if after.contains(&outlet.owner) {
+                // The dead letters wait for it, so it does not wait for them.
+                work += outlet.turn(io, &mut self.last_resort, now);
+            } else if self.exits.dead.is_ready(now) {
+                // A sink may refuse rows, too: it gets none while their letters
+                // could not be kept.
                 work += outlet.turn(io, &mut self.exits.dead, now);
             }
         }

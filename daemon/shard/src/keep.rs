@@ -6,8 +6,8 @@
 //! carries it out ([`crate::amend`]).
 //!
 //! Deliberately absent: changes that would take the ground from under what is
-//! kept (the partition key, a way back, the dead letters). Such a flow is
-//! replaced as a whole, and told why.
+//! kept (the partition key, a way back). Such a flow is replaced as a whole, and
+//! told why.
 
 use std::sync::Arc;
 
@@ -55,9 +55,12 @@ pub struct Keep {
     pub(crate) sources: Vec<Former>,
     pub(crate) operators: Vec<Former>,
     pub(crate) sinks: Vec<Former>,
-    /// By sink.
+    /// Of the dead letters' sink; none where there is none.
+    pub(crate) letters: Option<Former>,
+    /// By sink, the dead letters' behind the others.
     pub(crate) follows: Vec<Follows>,
-    /// Sinks of the old version that are not kept.
+    /// Sinks of the old version that are not kept; the dead letters' is the
+    /// last of all.
     pub(crate) leaving_sinks: Vec<usize>,
     /// Sources of the old version that are not kept.
     pub(crate) leaving_sources: Vec<usize>,
@@ -109,14 +112,19 @@ impl Keep {
             (0..count).filter(|at| !list.contains(&Former::Kept(*at))).collect()
         };
         let leaving_sources = leaving(&sources, old.sources.len());
-        let leaving_sinks = leaving(&sinks, old.sinks.len());
+        let letters = letters(old, new);
+        let mut leaving_sinks = leaving(&sinks, old.sinks.len());
+        if old.dead_letters.is_some() && letters.and_then(Former::kept).is_none() {
+            leaving_sinks.push(old.sinks.len());
+        }
         overlap(old, new, &sources, &leaving_sources)?;
-        let follows = follows(old, new, &sinks, &leaving_sinks);
+        let follows = follows(old, new, sinks.iter().copied().chain(letters), &leaving_sinks);
         room(new, &sinks, joints)?;
         let mut keep = Self {
             sources,
             operators,
             sinks,
+            letters,
             follows,
             leaving_sinks,
             leaving_sources,
@@ -166,7 +174,8 @@ impl Keep {
         let sources = new.sources.iter().map(|c| c.name.as_str()).zip(&self.sources);
         let operators = new.operators.iter().map(|c| c.name.as_str()).zip(&self.operators);
         let sinks = new.sinks.iter().map(|c| c.name.as_str()).zip(&self.sinks);
-        for (name, former) in sources.chain(operators).chain(sinks) {
+        let letters = new.dead_letters.iter().map(|c| c.name.as_str()).zip(&self.letters);
+        for (name, former) in sources.chain(operators).chain(sinks).chain(letters) {
             let list = match former {
                 Former::Kept(_) => &mut parts.kept,
                 Former::Changed(_) => &mut parts.rebuilt,
@@ -174,10 +183,12 @@ impl Keep {
             };
             list.push(name.to_owned());
         }
-        parts.kept.extend(new.dead_letters.iter().map(|sink| sink.name.value.clone()));
-        let names: Vec<_> = new.component_names().map(|name| name.as_str()).collect();
-        let gone = old.component_names().filter(|name| !names.contains(&name.as_str()));
-        parts.removed = gone.map(|name| name.value.clone()).collect();
+        let names = |plan: &FlowPlan| -> Vec<String> {
+            let letters = plan.dead_letters.iter().map(|sink| &sink.name);
+            plan.component_names().chain(letters).map(|name| name.value.clone()).collect()
+        };
+        let stay = names(new);
+        parts.removed = names(old).into_iter().filter(|name| !stay.contains(name)).collect();
         parts
     }
 
@@ -223,7 +234,6 @@ fn whole(old: &FlowPlan, new: &FlowPlan) -> Result<(), String> {
     let changed = [
         ("the partition key", old.partition != new.partition),
         ("the folder", old.base_dir != new.base_dir),
-        ("where dead letters go", old.dead_letters != new.dead_letters),
         ("a way back of a cycle", ways_back(old) != ways_back(new)),
     ];
     match changed.into_iter().find(|(_, changed)| *changed) {
@@ -261,19 +271,39 @@ fn overlap(
     Ok(())
 }
 
-fn follows(old: &FlowPlan, new: &FlowPlan, sinks: &[Former], leaving: &[usize]) -> Vec<Follows> {
-    let follows = |(plan, former): (&SinkPlan, &Former)| {
+fn letters(old: &FlowPlan, new: &FlowPlan) -> Option<Former> {
+    let plan = new.dead_letters.as_ref()?;
+    Some(match &old.dead_letters {
+        Some(before) if before == plan => Former::Kept(old.sinks.len()),
+        Some(_) => Former::Changed(old.sinks.len()),
+        None => Former::New,
+    })
+}
+
+/// All sinks of a flow, the dead letters' last.
+fn all_sinks(plan: &FlowPlan) -> Vec<&SinkPlan> {
+    plan.sinks.iter().chain(&plan.dead_letters).collect()
+}
+
+fn follows(
+    old: &FlowPlan,
+    new: &FlowPlan,
+    formers: impl Iterator<Item = Former>,
+    leaving: &[usize],
+) -> Vec<Follows> {
+    let sinks = all_sinks(old);
+    let follows = |(plan, former): (&SinkPlan, Former)| {
         if former.kept().is_some() {
             return Follows::default();
         }
-        let in_its_way = |at: &usize| !sinks_overlap(&old.sinks[*at], plan);
+        let in_its_way = |at: &usize| !sinks_overlap(sinks[*at], plan);
         let before = leaving.iter().copied();
-        let before = before.filter(|at| *former == Former::Changed(*at) || in_its_way(at));
+        let before = before.filter(|at| former == Former::Changed(*at) || in_its_way(at));
         let before: Vec<_> = before.collect();
         let late = before.iter().any(in_its_way);
         Follows { before, late }
     };
-    new.sinks.iter().zip(sinks).map(follows).collect()
+    all_sinks(new).into_iter().zip(formers).map(follows).collect()
 }
 
 /// Whether the queues that are kept hold a batch of the new graph.

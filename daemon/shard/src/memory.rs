@@ -87,12 +87,15 @@ pub fn added_bytes(plan: &FlowPlan, keep: &Keep, shards: usize, slab_bytes: usiz
     let exits: usize = exits.map(|(slabs, _)| *slabs).fold(0, usize::saturating_add);
     let inlets = sources.iter().filter(|fresh| **fresh).count();
     let lanes = if plan.partition.is_some() { (shards - 1) * slabs.lane } else { 0 };
+    let letters = keep.letters.filter(|former| former.kept().is_none());
+    let exits = exits.saturating_add(letters.map_or(0, |_| slabs.letters));
     let added = exits.saturating_add(inlets * (1 + lanes)).saturating_mul(shards);
     let of = |list: &[bool], at: &mut usize| {
         *at += 1;
         list[*at - 1]
     };
-    let mut alone = FlowPlan { dead_letters: None, ..plan.clone() };
+    let dead_letters = plan.dead_letters.clone().filter(|_| letters.is_some());
+    let mut alone = FlowPlan { dead_letters, ..plan.clone() };
     let (mut a, mut b, mut c) = (0, 0, 0);
     alone.sources.retain(|_| of(&sources, &mut a));
     alone.operators.retain(|_| of(&operators, &mut b));

@@ -189,7 +189,10 @@ impl Shard {
             let (flow, owner) = self.owners[event.op.owner as usize];
             match self.flows.get_mut(flow).and_then(Option::as_mut) {
                 Some(Place { flow, staged, .. }) => match (owner, staged) {
-                    (Owner::StagedSource(_) | Owner::StagedOutlet(_), Some(staged)) => {
+                    (
+                        Owner::StagedSource(_) | Owner::StagedOutlet(_) | Owner::StagedDead,
+                        Some(staged),
+                    ) => {
                         staged.on_event(owner, event.op.tag, event.kind, io, now);
                     }
                     _ => flow.on_event(owner, event.op.tag, event.kind, io, now),

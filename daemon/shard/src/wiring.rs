@@ -441,7 +441,8 @@ impl<'a> Wiring<'a> {
     }
 
     fn add_letters(&mut self, parts: &mut [FlowParts]) {
-        if self.plan.dead_letters.is_none() || self.amended.is_some() {
+        let kept = self.amended.and_then(|of| of.keep.letters).and_then(Former::kept);
+        if self.plan.dead_letters.is_none() || kept.is_some() {
             return;
         }
         let home = self.home();

@@ -103,6 +103,7 @@ impl Case {
             flow.replace(filter, &filter.replace("i >= 0", "i > -1")),
             flow.replace("return M\n", "return M -- again\n"),
             flow.replace("buffer = \"64KiB\"", "buffer = \"65KiB\""),
+            flow.replace("\"dead.ndjson\"\n", "\"dead.ndjson\"\nfsync = \"10ms\"\n"),
             behind(flow).replace("out.ndjson\"\n", "out.ndjson\"\nframe = \"newline\"\n"),
         ];
         case

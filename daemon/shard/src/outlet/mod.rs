@@ -204,6 +204,9 @@ impl Outlet {
     /// Has the sink go on in another file. To be called until it is true: then
     /// the one before is closed.
     pub(crate) fn set_aside(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> bool {
+        if !self.after.is_empty() {
+            return false;
+        }
         self.scoped(io, |outlet, io| outlet.with(io, dead, now, |sink, cx| sink.set_aside(cx)))
     }
 
