@@ -5,7 +5,7 @@ use ringmain_tests::mosquitto::Mosquitto;
 use ringmain_tests::{Driver, Job, until};
 use rustix::process::Signal;
 
-use crate::round::{arrived, assert_complete, lines};
+use crate::round::{arrived, assert_complete, lines, numbers};
 
 #[test]
 fn a_daemon_that_is_killed_again_and_again_loses_no_message_of_its_session() {
@@ -120,4 +120,54 @@ fn two_clients_with_one_id_are_told() {
     first.wait_for("perhaps another client has the same client_id 'twin'");
     assert!(second.drain().status.success());
     assert!(first.drain().status.success());
+}
+
+#[test]
+fn what_an_earlier_configuration_subscribed_to_is_taken_back_or_told() {
+    for version in ["3.1.1", "5"] {
+        for stores in [true, false] {
+            let broker = Mosquitto::start("log_type unsubscribe");
+            let flow = |topics: &str| {
+                format!(
+                    r#"
+                    name = "changed"
+                    [sources.broker]
+                    type = "mqtt"
+                    url = "mqtt://127.0.0.1:{}"
+                    version = "{version}"
+                    topics = {topics}
+                    [sinks.out]
+                    type = "file"
+                    inputs = ["broker"]
+                    path = "out.ndjson"
+                    "#,
+                    broker.port()
+                )
+            };
+            let job = Job::flow(Driver::Auto, &flow("[\"old/+\", \"both\"]"));
+            let more = if stores { "\n[daemon]\ndata_dir = \"data\"\n" } else { "" };
+            let job = job.shards(more);
+            let daemon = job.start();
+            broker.wait_for_subscription("both");
+            broker.publish("old/x", 1, "{\"n\":0}");
+            until("it came", || lines(&job) == 1);
+            assert!(daemon.drain().status.success());
+            // This waits in the session, and is delivered.
+            broker.publish("old/x", 1, "{\"n\":1}");
+            job.write("flow-0.toml", flow("[\"both\", \"new\"]"));
+            let mut daemon = job.start();
+            broker.wait_for_subscription("new");
+            until("what had waited came", || lines(&job) == 2);
+            if stores {
+                until("it is taken back", || broker.log().contains("broker old/+\n"));
+                broker.publish("old/x", 1, "{\"n\":2}");
+            } else {
+                daemon.wait_for("more than 'topics' names: a message of 'old/x' came");
+            }
+            broker.publish("new", 1, "{\"n\":3}");
+            until("the next one came", || lines(&job) == 3);
+            assert!(daemon.drain().status.success());
+            assert_eq!(numbers(&job), [0, 1, 3].into());
+        }
+    }
 }

@@ -26,6 +26,7 @@
 
 mod client;
 mod control;
+mod filter;
 mod inbox;
 mod input;
 mod outbox;

@@ -7,7 +7,8 @@
 //! stored.
 //!
 //! Subscribes after every connection. A topic that the broker refuses is asked
-//! for again with growing waits, while the others are received.
+//! for again with growing waits, while the others are received. What an earlier
+//! configuration subscribed to in the same session is taken back ([`Filters`]).
 
 use ringmain_base::Reason;
 use ringmain_codec::Framer;
@@ -17,6 +18,7 @@ use ringmain_slab::{Scalar, SharedSchema, Slab};
 
 use super::client::{Client, Notice, seed};
 use super::control::{self, FILTERS_PER_PACKET};
+use super::filter::Filters;
 use super::inbox::Inbox;
 use super::input::{Found, HEAD_BYTES};
 use super::wire::{self, Garbage, Kind};
@@ -28,6 +30,8 @@ use crate::{ConnectorError, Cx, Health, Placement, Pull, Source};
 pub(crate) const GROUP: (u16, u32) = (16, 64 << 10);
 /// Waits before a refused topic is asked for again.
 const SUBSCRIBE_RETRY: RetryPlan = RetryPlan::new(1_000_000, 60_000_000);
+/// Ids of subscriptions are counted from 1.
+const UNSUBSCRIBE_ID: u16 = u16::MAX;
 /// Of a message that is too long, this much goes to the dead letters.
 const HEAD_SHOWN_BYTES: usize = 256;
 
@@ -52,6 +56,7 @@ pub(crate) struct Subscriber {
     decoding: Decoding,
     framer: Framer,
     subscriptions: Vec<Subscription>,
+    filters: Filters,
     subscribing: Backoff,
     subscribe_at_us: Option<u64>,
     topic_slot: Option<u16>,
@@ -98,6 +103,7 @@ impl Subscriber {
             subscriptions: topics
                 .map(|topic| Subscription { topic, asked: false, trouble: None })
                 .collect(),
+            filters: Filters::new(&mqtt.topics),
             subscribing: Backoff::new(&SUBSCRIBE_RETRY, seed),
             subscribe_at_us: None,
             topic_slot: slot.transpose()?,
@@ -114,6 +120,11 @@ impl Subscriber {
             if let Notice::Connected(greeting) = notice {
                 self.client.worked();
                 self.inbox.connected(greeting.session);
+                let former = self.filters.connected(greeting.session);
+                if !former.is_empty() {
+                    let version = self.client.version();
+                    wire::put_unsubscribe(&mut self.client.out, UNSUBSCRIBE_ID, former, version);
+                }
                 self.subscribe(|_| true);
             }
         }
@@ -194,10 +205,15 @@ impl Subscriber {
                 self.subscribed(answer, cx.now.mono_us)?;
                 return Ok(Step::Done);
             }
+            Kind::UnsubAck => {
+                self.filters.taken_back();
+                return Ok(Step::Done);
+            }
             _ => return Err(Garbage("an acknowledgement of something that was not sent")),
         }
         let first = found.header.first;
         let (topic, qos, id, rest) = wire::publish_head(first, body)?;
+        self.filters.saw(topic);
         if self.inbox.knows(id, qos) {
             self.inbox.again(id, &mut self.client.out);
             return Ok(Step::Done);
@@ -292,6 +308,15 @@ impl Source for Subscriber {
         waits.then_some(0).into_iter().chain(subscribe).chain(self.client.wake_at_us()).min()
     }
 
+    fn position(&self) -> Option<Vec<u8>> {
+        Some(self.filters.stored())
+    }
+
+    fn restore(&mut self, position: &[u8]) -> Result<(), ConnectorError> {
+        self.filters.restore(position);
+        Ok(())
+    }
+
     fn wants_acks(&self) -> bool {
         true
     }
@@ -323,7 +348,9 @@ impl Source for Subscriber {
 
     fn health(&self) -> Health {
         let refused = self.subscriptions.iter().filter_map(|s| s.trouble.as_deref());
-        let all: Vec<&str> = self.client.trouble().into_iter().chain(refused).collect();
+        let stray = self.filters.trouble();
+        let all = self.client.trouble().into_iter().chain(refused).chain(stray.as_deref());
+        let all: Vec<&str> = all.collect();
         if all.is_empty() { Health::Good } else { Health::Retrying(all.join("; ")) }
     }
 }

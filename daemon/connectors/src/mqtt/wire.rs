@@ -18,6 +18,7 @@ pub(super) struct Garbage(pub(super) &'static str);
 pub(super) const HEADER_BYTES_MAX: usize = 5;
 
 const PUBLISH: u8 = 0x30;
+const UNSUBSCRIBE: u8 = 0xA2;
 const PUBACK: u8 = 0x40;
 const PUBREC: u8 = 0x50;
 const PUBREL: u8 = 0x62;
@@ -37,6 +38,7 @@ pub(super) enum Kind {
     PubRel,
     PubComp,
     SubAck,
+    UnsubAck,
     PingResp,
     Disconnect,
 }
@@ -76,6 +78,7 @@ fn kind(first: u8, version: MqttVersion) -> Result<Kind, Garbage> {
         PUBREL => Kind::PubRel,
         PUBCOMP => Kind::PubComp,
         0x90 => Kind::SubAck,
+        0xB0 => Kind::UnsubAck,
         0xD0 => Kind::PingResp,
         0xE0 if version == MqttVersion::V5 => Kind::Disconnect,
         _ => return Err(Garbage("the first byte is of no packet that a broker sends")),
@@ -192,6 +195,24 @@ pub(super) fn suback(body: &[u8], version: MqttVersion) -> Result<(u16, &[u8]), 
 fn put_ack(out: &mut Vec<u8>, first: u8, id: u16) {
     let [high, low] = id.to_be_bytes();
     out.extend_from_slice(&[first, 2, high, low]);
+}
+
+/// A packet that takes subscriptions back.
+pub(super) fn put_unsubscribe(
+    out: &mut Vec<u8>,
+    id: u16,
+    filters: &[String],
+    version: MqttVersion,
+) {
+    let properties = usize::from(version == MqttVersion::V5);
+    let body: usize = filters.iter().map(|filter| 2 + filter.len()).sum();
+    out.push(UNSUBSCRIBE);
+    put_varint(out, 2 + properties + body);
+    out.extend_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(&[0][..properties]);
+    for filter in filters {
+        put_string(out, filter);
+    }
 }
 
 pub(super) fn put_puback(out: &mut Vec<u8>, id: u16) {
