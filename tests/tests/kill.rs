@@ -135,6 +135,8 @@ with_each_driver! {
             flying += output.lines(&job) - safe;
         }
         let daemon = job.start();
+        // Or it may not have come far enough yet to heed a signal.
+        input.append(&job, 1, &mut random);
         let total = input.total as usize;
         ringmain_tests::until("everything is counted", || {
             output.lines(&job);

@@ -139,7 +139,7 @@ impl FileSink {
             self.room.add(added);
             target.used_us = cx.now.mono_us;
             target.seal_if_long(chunk);
-            target.submit(cx.io, false);
+            target.submit(cx.io, cx.now.mono_us, false);
         }
         at - from
     }
@@ -179,7 +179,7 @@ impl FileSink {
         self.room.add(added);
         target.used_us = cx.now.mono_us;
         target.seal_if_long(chunk);
-        target.submit(cx.io, false);
+        target.submit(cx.io, cx.now.mono_us, false);
         Ok(())
     }
 
@@ -318,7 +318,7 @@ impl FileSink {
         let target = self.target(at);
         target.retiring = true;
         target.seal();
-        target.submit(cx.io, true);
+        target.submit(cx.io, cx.now.mono_us, true);
     }
 
     fn retire_oldest(&mut self, cx: &mut Cx<'_>) {
@@ -368,7 +368,7 @@ impl FileSink {
         for slot in &mut self.targets {
             let Some(target) = slot else { continue };
             target.retry();
-            target.submit(cx.io, true);
+            target.submit(cx.io, now_us, true);
             target.sync(cx.io, false, now_us);
             if target.retiring && target.close(cx.io, now_us) {
                 if let Some(buf) = target.take_filling() {
@@ -443,10 +443,11 @@ impl Sink for FileSink {
             return Some(at);
         }
         let targets = || self.targets.iter().flatten();
-        if targets().any(|target| target.can_submit() || (target.retiring && target.is_idle())) {
+        if targets().any(|target| target.retiring && target.is_idle()) {
             return Some(0);
         }
-        targets().filter_map(Target::sync_at_us).min()
+        let submits = targets().filter_map(Target::submit_at_us);
+        submits.chain(targets().filter_map(Target::sync_at_us)).min()
     }
 
     fn flush(&mut self, last: bool, cx: &mut Cx<'_>) {

@@ -8,6 +8,9 @@
 //! after a death is the beginning of what was to be written, torn at most at
 //! its end. Bytes are bounded by the sink's [`Room`].
 //!
+//! A write costs a worker of the kernel, which has to be woken, so short ones
+//! begin [`PACE_US`] apart; the first after a pause begins at once.
+//!
 //! A file that several shards share has no offsets: it is appended to, and of a
 //! write that came through in part the rest is written.
 
@@ -23,6 +26,10 @@ use crate::outbuf::{Buf, Room};
 /// Tags of one file; the last is for syncs.
 pub(crate) const TAGS: u32 = 16;
 const SYNC_TAG: u32 = TAGS - 1;
+
+/// Between the beginnings of two short writes.
+const PACE_US: u64 = 200;
+const SHORT_BYTES: usize = 16 << 10;
 
 /// When data is brought to stable storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +79,8 @@ pub(crate) struct Target {
     /// Since when something written is not synced.
     dirty_us: Option<u64>,
     sequence: u32,
+    /// When the last write began.
+    began_us: Option<u64>,
 }
 
 /// What an event came to.
@@ -115,6 +124,7 @@ impl Target {
             covered: None,
             dirty_us: None,
             sequence: 0,
+            began_us: None,
         }
     }
 
@@ -142,9 +152,26 @@ impl Target {
         }
     }
 
-    /// Writes what is sealed; also what is not, if nothing else is under way.
-    pub(crate) fn submit(&mut self, io: &mut dyn Io, linger_over: bool) {
-        if linger_over && self.flight.is_none() && self.sealed.is_empty() {
+    /// When what is not sealed may be written, if there is any: at once when it
+    /// is long, or the last write is long ago.
+    fn ripe_at_us(&self) -> Option<u64> {
+        let bytes = self.filling.as_ref().map_or(0, |buf| buf.bytes.len());
+        match bytes {
+            0 => None,
+            SHORT_BYTES.. => Some(0),
+            _ if self.retiring => Some(0),
+            _ => Some(self.began_us.map_or(0, |began_us| began_us + PACE_US)),
+        }
+    }
+
+    /// Writes what is sealed; also what is not, if nothing else is under way
+    /// and `now_us` says that it is time.
+    pub(crate) fn submit(&mut self, io: &mut dyn Io, now_us: u64, also_open: bool) {
+        if also_open
+            && self.flight.is_none()
+            && self.sealed.is_empty()
+            && self.ripe_at_us().is_some_and(|at| now_us >= at)
+        {
             self.seal();
         }
         if self.failed.is_empty()
@@ -154,6 +181,7 @@ impl Target {
             let tag = self.op.tag + self.sequence % SYNC_TAG;
             self.sequence = self.sequence.wrapping_add(1);
             self.flight = Some(Flight { tag, offset, first_slab: buf.first_slab });
+            self.began_us = Some(now_us);
             let at = (!self.shared).then_some(offset);
             io.write(self.handle, buf.bytes, at, OpId { tag, ..self.op });
         }
@@ -266,10 +294,12 @@ impl Target {
         slabs.chain(filling.map(|buf| buf.first_slab)).min()
     }
 
-    /// There is something that a turn could submit.
-    pub(crate) fn can_submit(&self) -> bool {
-        let filled = self.filling.as_ref().is_some_and(|buf| !buf.bytes.is_empty());
-        self.flight.is_none() && self.failed.is_empty() && (filled || !self.sealed.is_empty())
+    /// When there is something that a turn could submit.
+    pub(crate) fn submit_at_us(&self) -> Option<u64> {
+        if self.flight.is_some() || !self.failed.is_empty() {
+            return None;
+        }
+        if self.sealed.is_empty() { self.ripe_at_us() } else { Some(0) }
     }
 
     /// Everything is written, and synced if that was asked for.
