@@ -19,6 +19,9 @@ const RELOADS: usize = 40;
 /// How long a reload may take: far less than a flow may take to drain.
 const DEADLINE_MS: u64 = 5_000;
 
+/// After so many nothing more is kept for the first time.
+const SETTLED: usize = 20;
+
 /// Keys of the messages, and how many of one key have the same value.
 const KEYS: u64 = 7;
 const SAME: u64 = 500;
@@ -181,7 +184,7 @@ fn reload_under_load(driver: Driver, shards: usize, partition: &str, reloads: us
     let made = api.post("/api/v1/flows", &version(0, &ports, partition));
     assert_eq!(made.status, 201, "{}", made.body);
     let feed = Feed::start(ports.source);
-    let mut took = Vec::new();
+    let (mut took, mut settled) = (Vec::new(), (usize::MAX - 4, u64::MAX - 40_000));
     for at in 1..=reloads {
         let report = api.ask("PUT", "/api/v1/flows/plant", &version(at, &ports, partition)).ok();
         assert_eq!((&report["action"], &report["drained"]), (&"replaced".into(), &true.into()));
@@ -196,7 +199,13 @@ fn reload_under_load(driver: Driver, shards: usize, partition: &str, reloads: us
         let took_ms = report["duration_ms"].as_u64().unwrap();
         assert!(took_ms < DEADLINE_MS, "{report}");
         took.push(took_ms);
+        if at == SETTLED {
+            settled = (daemon.descriptors(), daemon.rss_kib());
+        }
     }
+    let now = (daemon.descriptors(), daemon.rss_kib());
+    assert!(now.0 <= settled.0 + 4, "descriptors: {settled:?}, then {now:?}");
+    assert!(now.1 <= settled.1 + 40_000, "KiB: {settled:?}, then {now:?}");
     let sent = feed.end();
     live.wait_for(sent);
     assert_eq!(live.accepted.load(Ordering::Acquire), 1, "one connection to the end");
@@ -213,6 +222,7 @@ fn reload_under_load(driver: Driver, shards: usize, partition: &str, reloads: us
     assert_eq!(job.json("news.ndjson").len() as u64, news);
     took.sort_unstable();
     let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
+    eprintln!("descriptors and KiB: {settled:?}, then {now:?}");
     eprintln!("{reloads} reloads, {sent} messages: median {median} ms, longest {most} ms");
 }
 
