@@ -142,7 +142,8 @@ pub(crate) static SINK_HTTP: Schema = Schema {
 pub(crate) static HTTP_BATCH: Schema = Schema {
     title: "batch",
     header: "batch = { ... }",
-    about: "A request of an http sink is sent when one of these is reached.",
+    about: "A request of an http sink is sent when one of these is reached. One that the server \
+            finds too large (413) goes out again in halves, and later ones are sent at that size.",
     parents: &[],
     keys: &[
         def("count", Int(1, 1_000_000), "500", "So many messages."),

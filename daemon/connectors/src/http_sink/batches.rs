@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
+use std::ops::Range;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -22,6 +23,8 @@ use crate::template::{NoPath, Path};
 
 /// Batches that are being filled.
 const OPEN_MAX: usize = 64;
+/// However little a server takes, batches are not closed before this size.
+const BATCH_BYTES_MIN: u64 = 4 << 10;
 /// Beginning of a batch.
 const CHUNK_BYTES: usize = 64 << 10;
 
@@ -54,6 +57,18 @@ impl Batch {
     pub(super) fn messages(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(self.start).chain(self.ends.iter().map(|end| end + 1));
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end])
+    }
+
+    /// A batch of some of the messages, not yet closed.
+    fn part(&self, messages: Range<usize>, mut bytes: Vec<u8>) -> Self {
+        let begin = |at: usize| if at == 0 { self.start } else { self.ends[at - 1] + 1 };
+        let from = begin(messages.start);
+        bytes.extend_from_slice(&self.bytes[..self.start]);
+        let ends = &self.ends[messages];
+        let end = ends.last().map_or(from, |end| end + 1);
+        bytes.extend_from_slice(&self.bytes[from..end]);
+        let ends = ends.iter().map(|end| end - from + self.start).collect();
+        Self { key: self.key.clone(), bytes, packed: None, ends, ..*self }
     }
 
     /// What is sent.
@@ -208,7 +223,13 @@ impl Batches {
     }
 
     fn seal(&mut self, at: usize) {
-        let Some(mut batch) = self.open.remove(at) else { return };
+        let Some(batch) = self.open.remove(at) else { return };
+        let batch = self.close(batch);
+        self.sealed.push_back(batch);
+    }
+
+    /// Makes it what is sent.
+    fn close(&mut self, mut batch: Batch) -> Batch {
         match self.body {
             HttpBody::Array => {
                 if let Some(last) = batch.bytes.last_mut() {
@@ -227,7 +248,29 @@ impl Batches {
             let written = packer.write_all(&batch.bytes);
             batch.packed = written.and_then(|()| packer.finish()).ok();
         }
-        self.sealed.push_back(batch);
+        batch
+    }
+
+    /// A batch that was taken goes out again as two, before all others; later
+    /// ones are closed as early.
+    ///
+    /// # Errors
+    /// It is a single message.
+    pub(super) fn halve(&mut self, batch: Batch) -> Result<(), Batch> {
+        let count = batch.ends.len();
+        if count < 2 {
+            return Err(batch);
+        }
+        let half = (batch.bytes.len() as u64 / 2).max(BATCH_BYTES_MIN);
+        self.limits.bytes = self.limits.bytes.min(half);
+        for messages in [count / 2..count, 0..count / 2] {
+            let part = batch.part(messages, self.room.take_small().bytes);
+            self.room.add(part.bytes.len());
+            let part = self.close(part);
+            self.sealed.push_front(part);
+        }
+        self.done(batch);
+        Ok(())
     }
 
     /// Closes batches that have waited long enough, or all.

@@ -41,6 +41,8 @@ pub(super) enum Verdict {
     Accepted(Batch),
     /// The server's last word.
     Refused(Batch, String),
+    /// It may take less at a time.
+    TooLarge(Batch, String),
     /// Tried as often as is allowed.
     GivenUp(Batch, String),
 }
@@ -320,7 +322,10 @@ impl Lane {
             _ => {
                 self.tries.worked();
                 shared.breaker.worked();
-                Some(Verdict::Refused(batch, why))
+                Some(match answer.code {
+                    413 => Verdict::TooLarge(batch, why),
+                    _ => Verdict::Refused(batch, why),
+                })
             }
         }
     }

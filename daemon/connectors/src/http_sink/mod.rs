@@ -164,14 +164,21 @@ impl Requests {
         match verdict {
             None => {}
             Some(Verdict::Accepted(batch)) => self.batches.done(batch),
-            Some(Verdict::Refused(batch, why)) => {
-                let why = format!("{}: {why}", self.shared.url);
-                self.batches.refuse(batch, Reason::Rejected, &why, cx.refusals);
+            Some(Verdict::Refused(batch, why)) => self.refuse(batch, &why, cx),
+            Some(Verdict::TooLarge(batch, why)) => {
+                if let Err(batch) = self.batches.halve(batch) {
+                    self.refuse(batch, &why, cx);
+                }
             }
             Some(Verdict::GivenUp(batch, why)) => {
                 self.batches.refuse(batch, Reason::Undelivered, &why, cx.refusals);
             }
         }
+    }
+
+    fn refuse(&mut self, batch: Batch, why: &str, cx: &mut Cx<'_>) {
+        let why = format!("{}: {why}", self.shared.url);
+        self.batches.refuse(batch, Reason::Rejected, &why, cx.refusals);
     }
 
     /// Hands out batches and does what is due.

@@ -117,7 +117,8 @@ impl Bench {
     fn push(&mut self, rows: &[(i64, &str)]) {
         let n = self.schema.intern("n").unwrap();
         let d = self.schema.intern("d").unwrap();
-        let mut slab = Slab::new(rows.len() * 300 + 4_096, &Budget::new(0));
+        let bytes: usize = rows.iter().map(|(_, text)| text.len() + 100).sum();
+        let mut slab = Slab::new(bytes + 4_096, &Budget::new(0));
         let mut scratch = Scratch::default();
         for (number, text) in rows {
             let mut row = slab.build(n.max(d) + 1, n.max(d) + 1, &mut scratch);
@@ -379,4 +380,46 @@ fn credentials_are_written_as_the_standard_says() {
     {
         assert_eq!(super::base64(plain.as_bytes()), coded);
     }
+}
+
+#[test]
+fn a_batch_that_is_too_large_for_the_server_goes_out_in_halves_and_later_ones_are_smaller() {
+    let mut bench = Bench::new(HttpSink {
+        batch: HttpBatch { count: 100, bytes: 60_000, linger_us: 100_000 },
+        ..plan()
+    });
+    let server = bench.server();
+    let large = "y".repeat(4_070);
+    let rows: Vec<_> = (0..5).map(|n| (n, large.as_str())).collect();
+    bench.push(&rows);
+    bench.pass(100_000);
+    let expected = |numbers: std::ops::Range<i64>| {
+        let rows: Vec<_> = numbers.map(|n| format!("{{\"n\":{n},\"d\":\"{large}\"}}")).collect();
+        format!("[{}]", rows.join(","))
+    };
+    let too_large = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n";
+    // Two messages fit, and one of those that come alone does not.
+    for (numbers, answer) in [
+        (0..5, too_large),
+        (0..2, OK),
+        (2..5, too_large),
+        (2..3, OK),
+        (3..5, too_large),
+        (3..4, OK),
+        (4..5, too_large),
+    ] {
+        assert_eq!(bench.request(server), expected(numbers.clone()), "{numbers:?}");
+        bench.answer(server, answer);
+    }
+    assert_eq!(bench.sink.finished(), 1);
+    let refused: Vec<_> = bench.refused.iter().map(|r| (r.reason, r.detail.as_str())).collect();
+    let why = "http://127.0.0.1:9999/in: the server answered 413";
+    assert_eq!(refused, [(Reason::Rejected, why)]);
+    // What was refused last as two had 8 KB: 4 KiB are enough from now on.
+    bench.push(&[(0, &large), (1, "x"), (2, "x")]);
+    let first = bench.request(server);
+    assert!(
+        first.starts_with("[{\"n\":0,") && first.ends_with(",{\"n\":1,\"d\":\"x\"}]"),
+        "{first}"
+    );
 }
