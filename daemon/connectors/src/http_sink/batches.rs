@@ -71,6 +71,11 @@ impl Batch {
         Self { key: self.key.clone(), bytes, packed: None, ends, ..*self }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
     /// What is sent.
     pub(super) fn body(&self) -> &[u8] {
         self.packed.as_deref().unwrap_or(&self.bytes)
@@ -251,16 +256,11 @@ impl Batches {
         batch
     }
 
-    /// A batch that was taken goes out again as two, before all others; later
-    /// ones are closed as early.
-    ///
-    /// # Errors
-    /// It is a single message.
-    pub(super) fn halve(&mut self, batch: Batch) -> Result<(), Batch> {
-        let count = batch.ends.len();
-        if count < 2 {
-            return Err(batch);
-        }
+    /// A batch of more than one message that was taken goes out again as two,
+    /// before all others; later ones are closed as early.
+    pub(super) fn halve(&mut self, batch: Batch) {
+        let count = batch.count();
+        debug_assert!(count > 1, "a message is not divided");
         let half = (batch.bytes.len() as u64 / 2).max(BATCH_BYTES_MIN);
         self.limits.bytes = self.limits.bytes.min(half);
         for messages in [count / 2..count, 0..count / 2] {
@@ -270,7 +270,6 @@ impl Batches {
             self.sealed.push_front(part);
         }
         self.done(batch);
-        Ok(())
     }
 
     /// Closes batches that have waited long enough, or all.

@@ -165,11 +165,8 @@ impl Requests {
             None => {}
             Some(Verdict::Accepted(batch)) => self.batches.done(batch),
             Some(Verdict::Refused(batch, why)) => self.refuse(batch, &why, cx),
-            Some(Verdict::TooLarge(batch, why)) => {
-                if let Err(batch) = self.batches.halve(batch) {
-                    self.refuse(batch, &why, cx);
-                }
-            }
+            Some(Verdict::TooLarge(batch, _)) if batch.count() > 1 => self.batches.halve(batch),
+            Some(Verdict::TooLarge(batch, why)) => self.refuse(batch, &why, cx),
             Some(Verdict::GivenUp(batch, why)) => {
                 self.batches.refuse(batch, Reason::Undelivered, &why, cx.refusals);
             }
