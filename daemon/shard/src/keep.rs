@@ -320,3 +320,77 @@ fn room(new: &FlowPlan, sinks: &[Former], joints: &Joints) -> Result<(), String>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLOW: &str = r#"
+        name = "f"
+        [sources.a]
+        type = "tcp"
+        listen = "127.0.0.1:7001"
+        [operators.b]
+        type = "filter"
+        inputs = ["a"]
+        where = "x > 1"
+        [sinks.c]
+        type = "file"
+        path = "c.ndjson"
+        inputs = ["b"]
+    "#;
+
+    fn plan(text: &str) -> FlowPlan {
+        let plan = ringmain_config::load_str("f.toml", text).unwrap_or_else(|e| panic!("{e}"));
+        plan.flows[0].clone()
+    }
+
+    fn keep(new: &str) -> Result<Keep, String> {
+        let joints = Joints {
+            home: 0,
+            schema: SharedSchema::new(),
+            exits: vec![(8, Vec::new())],
+            lanes: vec![Vec::new()],
+            positions: Vec::new(),
+            checkpoints: Vec::new(),
+        };
+        Keep::of(&plan(FLOW), &plan(new), &joints)
+    }
+
+    #[test]
+    fn what_a_component_reads_is_not_its_own() {
+        let more = "[operators.d]\ntype = \"map\"\ninputs = [\"b\"]\nset = { y = \"1\" }\n";
+        let keep = keep(&(FLOW.replace("inputs = [\"b\"]", "inputs = [\"d\"]") + more)).unwrap();
+        let parts = Parts {
+            kept: vec!["a".into(), "b".into(), "c".into()],
+            added: vec!["d".into()],
+            ..Parts::default()
+        };
+        assert_eq!(*keep.parts(), parts);
+        assert!(!keep.takes_leave() && !keep.hands_over());
+    }
+
+    #[test]
+    fn a_sink_of_another_name_that_writes_the_same_file_waits_for_the_one_before() {
+        let keep = keep(&FLOW.replace("sinks.c", "sinks.d")).unwrap();
+        assert_eq!(
+            (&*keep.parts().added, &*keep.parts().removed),
+            (&["d".into()][..], &["c".into()][..])
+        );
+        assert_eq!(keep.follows[0].before, [0]);
+        assert!(keep.follows[0].late, "it cannot be open at the same time");
+        // To another file it may be opened, and begins when the other has ended.
+        let moved = super::tests::keep(&FLOW.replace("c.ndjson", "d.ndjson")).unwrap();
+        assert_eq!((&*moved.follows[0].before, moved.follows[0].late), (&[0][..], false));
+    }
+
+    #[test]
+    fn a_source_that_needs_the_port_of_the_one_before_takes_the_whole_flow_with_it() {
+        let why = keep(&FLOW.replace("7001\"", "7001\"\ndecode = \"text\"")).unwrap_err();
+        assert_eq!(why, "a reads where a of the version before does");
+        let moved = keep(&FLOW.replace("7001", "7002")).unwrap();
+        assert!(moved.takes_leave());
+        let keyed = keep(&(FLOW.to_owned() + "[partition]\nkey = \"x\"\n")).unwrap_err();
+        assert_eq!(keyed, "the partition key has changed");
+    }
+}
