@@ -5,11 +5,13 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::AsFd;
 
 use hdrhistogram::Histogram;
+use nix::poll::{PollFd, PollFlags};
 
 use super::message::Messages;
-use super::pace::{State, Wire};
+use super::pace::{State, Wire, wait_for};
 use super::result::histogram;
 use super::stream::{Socket, socket};
 use super::{LoadArgs, would_block};
@@ -109,6 +111,16 @@ impl Wire for Http {
             }
         }
         Ok(if self.waiting.is_empty() { State::Flushed } else { State::Full })
+    }
+
+    fn rest(&self) {
+        let mut sockets = Vec::with_capacity(self.connections.len());
+        for connection in &self.connections {
+            let mut flags = PollFlags::POLLIN;
+            flags.set(PollFlags::POLLOUT, connection.at < connection.out.len());
+            sockets.push(PollFd::new(connection.socket.as_fd(), flags));
+        }
+        wait_for(&mut sockets);
     }
 
     fn end(&mut self) {

@@ -4,9 +4,12 @@
 //! compared with, is not part of this.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::pace::{State, Wire};
+use nix::poll::{PollFd, PollFlags};
+
+use super::pace::{State, Wire, wait_for};
 use super::stream::{Socket, socket};
 use super::{LoadArgs, would_block};
 
@@ -121,6 +124,15 @@ impl Wire for Mqtt {
         self.waiting.clear();
         self.at = 0;
         Ok(State::Flushed)
+    }
+
+    fn rest(&self) {
+        let mut flags = PollFlags::POLLOUT;
+        if self.qos > 0 {
+            flags = PollFlags::POLLIN;
+            flags.set(PollFlags::POLLOUT, !self.waiting.is_empty());
+        }
+        wait_for(&mut [PollFd::new(self.socket.as_fd(), flags)]);
     }
 
     fn end(&mut self) {}

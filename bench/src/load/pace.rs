@@ -26,9 +26,13 @@ const REST: Duration = Duration::from_micros(200);
 
 /// [`Wire::rest`] of a socket.
 pub(super) fn wait_for_room(socket: impl AsFd) {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)];
+    wait_for(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLOUT)]);
+}
+
+/// [`Wire::rest`] of sockets, for what is said of each.
+pub(super) fn wait_for(sockets: &mut [PollFd<'_>]) {
     // An error shows at the next write.
-    let _ = poll(&mut fds, PollTimeout::from(1u8));
+    let _ = poll(sockets, PollTimeout::from(1u8));
 }
 
 /// What a wire has to say about a look at its socket.
