@@ -45,7 +45,7 @@ const OWNERS: [(&str, &[&str]); 9] = [
     ("io-uring", &["ringmain-runtime"]),
     ("core_affinity", &["ringmain-runtime", "ringmain-bench"]),
     ("mlua", &["ringmain-lua", "ringmain-bench"]),
-    ("rumqttc", &["ringmain-connectors", "ringmain-bench"]),
+    ("rumqttc", &["ringmain-connectors", "ringmain-control", "ringmain-bench"]),
     // A broker for tests, with a runtime of its own in a process of its own.
     ("rumqttd", &["ringmain-tests"]),
     ("toml", &["ringmain-config"]),

@@ -81,6 +81,16 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_a_schedule_go_with_it() {
+        let text = "[schedule]\nhistory = 3\n[schedule.mqtt]\nurl = \"mqtt://b\"\ntopics = [\n  \
+                    \"a\",\n]\n\n[sources.in]\ntype = \"stdin\"\n";
+        let removed = with_schedule(text, None).unwrap();
+        assert_eq!(removed.trim_start(), "[sources.in]\ntype = \"stdin\"\n");
+        let inline = "mqtt = { url = \"mqtt://b\", topics = \"a\" }";
+        assert!(with_schedule(text, Some(inline)).unwrap().trim_end().ends_with(inline));
+    }
+
+    #[test]
     fn what_is_no_schedule_is_refused() {
         for keys in ["cron =", "[sinks.x]\ntype = \"stdout\"", "a = 1\n[schedule]\nb = 2"] {
             assert!(with_schedule(FLOW, Some(keys)).is_err(), "{keys}");

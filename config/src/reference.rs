@@ -31,6 +31,7 @@ pub fn reference() -> String {
     schema(&mut out, 2, &schema::FLOW, &[]);
     schema(&mut out, 2, &schema::PARTITION, &[]);
     schema(&mut out, 2, &schema::SCHEDULE, &[]);
+    schema(&mut out, 3, &schema::MQTT_TRIGGER, &[]);
     family(&mut out, &schema::SOURCES, "Sources: `[sources.NAME]`");
     for s in [&schema::DECODE_CSV, &schema::MQTT_TOPIC, &schema::LAST_WILL, &schema::SERVER_TLS] {
         schema(&mut out, 3, s, &[]);

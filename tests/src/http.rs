@@ -73,6 +73,12 @@ impl Client {
         Self { port, headers: Vec::new() }
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// With a header in every request.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {

@@ -144,6 +144,17 @@ impl Drop for Mosquitto {
     }
 }
 
+/// Publishes with more arguments of `mosquitto_pub`, to any broker.
+///
+/// # Panics
+/// When the client fails.
+pub fn publish_with(port: u16, args: &[&str]) {
+    let mut command = Command::new(program("mosquitto_pub"));
+    command.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(args);
+    let status = command.status().expect("mosquitto_pub is installed");
+    assert!(status.success(), "{status}");
+}
+
 /// A file of users that a broker takes, with one in it.
 ///
 /// # Panics

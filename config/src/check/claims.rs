@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::parse::ParsedFlow;
-use crate::plan::{FlowPlan, Listen, MqttClient, SinkKind, SinkPlan, SourceKind};
+use crate::plan::{FlowPlan, Listen, MqttClient, SinkKind, SinkPlan, SourceKind, Trigger};
 use crate::span::Span;
 
 enum Resource {
@@ -60,6 +60,11 @@ fn claim(flow: &FlowPlan, several: bool, claims: &mut Vec<Claim>) {
             SourceKind::Generator { .. } | SourceKind::File(_) | SourceKind::Timer(_) => continue,
         };
         claims.push(Claim { resource, span, who: format!("source '{}'{of}", source.name) });
+    }
+    if let Some(Trigger::Mqtt(mqtt)) = flow.schedule.as_ref().map(|s| &s.trigger)
+        && let Some((resource, span)) = mqtt_client(&mqtt.client)
+    {
+        claims.push(Claim { resource, span, who: format!("[schedule]{of}") });
     }
     for sink in flow.sinks.iter().chain(&flow.dead_letters) {
         let found = match &sink.kind {

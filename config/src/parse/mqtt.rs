@@ -4,8 +4,8 @@ use super::retry::retry;
 use super::{template, tls};
 use crate::diagnostics::Diagnostic;
 use crate::plan::{
-    ClientTls, FlowPlan, MqttClient, MqttSink, MqttSource, MqttTopic, MqttVersion, MqttWill, Qos,
-    Segment, SinkKind, SourceKind, Template,
+    ClientTls, FlowPlan, MqttClient, MqttSink, MqttSource, MqttTopic, MqttTrigger, MqttVersion,
+    MqttWill, Qos, Segment, SinkKind, SourceKind, Template, Trigger,
 };
 use crate::schema;
 use crate::section::{Context, Section};
@@ -18,13 +18,25 @@ const VERSIONS: &[(&str, MqttVersion)] = &[("3.1.1", MqttVersion::V311), ("5", M
 const STRING_BYTES_MAX: usize = 65_535;
 
 pub(super) fn source(cx: &mut Context<'_>, section: &Section<'_>) -> Option<MqttSource> {
-    let client = client(cx, section);
-    let qos = qos(cx, section);
-    let topics = qos.and_then(|qos| topics(cx, section, qos));
+    let subscriber = subscriber(cx, section);
     let topic_field = match section.has("topic_field") {
         true => Some(section.filled(cx, "topic_field")?),
         false => None,
     };
+    let (client, topics) = subscriber?;
+    Some(MqttSource { client, topics, topic_field })
+}
+
+/// What begins runs.
+pub(super) fn trigger(cx: &mut Context<'_>, section: &Section<'_>) -> Option<MqttTrigger> {
+    let (client, topics) = subscriber(cx, section)?;
+    Some(MqttTrigger { client, topics })
+}
+
+fn subscriber(cx: &mut Context<'_>, section: &Section<'_>) -> Option<(MqttClient, Vec<MqttTopic>)> {
+    let client = client(cx, section);
+    let qos = qos(cx, section);
+    let topics = qos.and_then(|qos| topics(cx, section, qos));
     let (client, topics) = (client?, topics?);
     for topic in topics.iter().filter(|t| t.filter.starts_with("$share/")) {
         if client.version == MqttVersion::V311 {
@@ -36,7 +48,7 @@ pub(super) fn source(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Mqtt
             );
         }
     }
-    Some(MqttSource { client, topics, topic_field })
+    Some((client, topics))
 }
 
 pub(super) fn sink(cx: &mut Context<'_>, section: &Section<'_>) -> Option<MqttSink> {
@@ -369,6 +381,12 @@ pub(crate) fn name_clients(flow: &mut FlowPlan, daemon: &str) {
             client.client_id.value = format!("{daemon}-{}-{component}", flow.name);
         }
     };
+    // No component's name has a dot in it.
+    if let Some(Trigger::Mqtt(mqtt)) = flow.schedule.as_mut().map(|s| &mut s.trigger)
+        && mqtt.client.client_id.is_empty()
+    {
+        mqtt.client.client_id.value = format!("{daemon}-{}.schedule", flow.name);
+    }
     for source in &mut flow.sources {
         if let SourceKind::Mqtt(mqtt) = &mut source.kind {
             name(&mut mqtt.client, &source.name);

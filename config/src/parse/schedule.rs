@@ -36,29 +36,39 @@ pub(super) fn schedule(cx: &mut Context<'_>, flow: &Section<'_>) -> Option<Sched
 
 fn trigger(cx: &mut Context<'_>, section: &Section<'_>) -> Option<Trigger> {
     let settle_us = section.time(cx, "settle");
-    match (section.table.entry("cron"), section.table.entry("files")) {
-        (Some((first, _)), Some((second, _))) => {
-            let help = "keep one of them; a second flow can have the other";
-            cx.push(
-                Diagnostic::error(second.span, "[schedule] has both 'cron' and 'files'")
-                    .note(first.span, "'cron' is here")
-                    .help(help),
-            );
-            None
-        }
-        (None, None) => {
-            let help = "name times, as cron = \"0 0 6 * * *\", or files = \"incoming/*.csv\"";
-            let message = "[schedule] needs 'cron' or 'files'";
-            cx.push(Diagnostic::error(section.span, message).help(help));
-            None
-        }
-        (Some(_), None) => {
+    let keys = ["cron", "files", "mqtt"].map(|name| section.table.entry(name));
+    let mut keys = keys.into_iter().flatten();
+    let Some((key, _)) = keys.next() else {
+        let help = "name times, as cron = \"0 0 6 * * *\", files = \"incoming/*.csv\", or \
+                    mqtt = { url = \"mqtt://127.0.0.1:1883\", topics = \"plant/+/start\" }";
+        let message = "[schedule] needs 'cron', 'files' or 'mqtt'";
+        cx.push(Diagnostic::error(section.span, message).help(help));
+        return None;
+    };
+    if let Some((second, _)) = keys.next() {
+        let message = format!("[schedule] has both '{key}' and '{second}'");
+        let help = "keep one of them; a second flow can have the other";
+        cx.push(
+            Diagnostic::error(second.span, message)
+                .note(key.span, format!("'{key}' is here"))
+                .help(help),
+        );
+        return None;
+    }
+    match key.value.as_str() {
+        "cron" => {
             let text = section.filled(cx, "cron")?;
             cron(cx, section, &text).then_some(Trigger::Cron(text))
         }
-        (None, Some(_)) => {
+        "files" => {
             let globs = globs(cx, section)?;
             Some(Trigger::Files { globs, settle_us: settle_us? })
+        }
+        _ => {
+            let (table, span) = section.table(cx, "mqtt")?;
+            let what = "'mqtt' of [schedule]";
+            let mqtt = Section::open(cx, table, &schema::MQTT_TRIGGER, what, span, None);
+            super::mqtt::trigger(cx, &mqtt).map(|mqtt| Trigger::Mqtt(Box::new(mqtt)))
         }
     }
 }
@@ -90,10 +100,7 @@ pub(super) fn warn(cx: &mut Context<'_>, flow: &FlowPlan) {
     if let (Some(source), None) = (endless, schedule.duration_us)
         && schedule.overlap != Overlap::Restart
     {
-        let span = match &schedule.trigger {
-            Trigger::Cron(text) => text.span,
-            Trigger::Files { globs, .. } => globs[0].span,
-        };
+        let span = schedule.trigger.span();
         let message =
             format!("the first run never ends: source '{}' does not end by itself", source.name);
         cx.push(

@@ -26,7 +26,9 @@ pub use daemon::{
 };
 pub use event::{EventField, EventFieldKind, EventPlan, EventType};
 pub use http::{HttpAuth, HttpBatch, HttpBody, HttpRespond, HttpSink, HttpSource};
-pub use mqtt::{MqttClient, MqttSink, MqttSource, MqttTopic, MqttVersion, MqttWill, Qos};
+pub use mqtt::{
+    MqttClient, MqttSink, MqttSource, MqttTopic, MqttTrigger, MqttVersion, MqttWill, Qos,
+};
 pub use operator::{
     Input, LoopBound, LuaLimits, LuaPlan, LuaSource, MapPlan, OperatorKind, OperatorPlan,
     RoutePlan, WhenQuarantined,

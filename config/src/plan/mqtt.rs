@@ -100,6 +100,40 @@ pub struct MqttTopic {
     pub qos: Qos,
 }
 
+impl MqttTopic {
+    /// Whether the filter means a topic. A shared one means what its members
+    /// divide among themselves.
+    #[must_use]
+    pub fn means(&self, topic: &str) -> bool {
+        let filter = match self.filter.strip_prefix("$share/") {
+            Some(shared) => shared.split_once('/').map_or("", |(_, filter)| filter),
+            None => &self.filter,
+        };
+        if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut levels = topic.split('/');
+        for wanted in filter.split('/') {
+            match (wanted, levels.next()) {
+                ("#", _) => return true,
+                ("+", Some(_)) => {}
+                (wanted, Some(level)) if wanted == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+}
+
+/// `mqtt = { url = ..., topics = ... }` of a schedule: messages that begin runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MqttTrigger {
+    /// The connection.
+    pub client: MqttClient,
+    /// What it subscribes to; at least one.
+    pub topics: Vec<MqttTopic>,
+}
+
 /// `type = "mqtt"`, a sink.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MqttSink {
@@ -117,4 +151,40 @@ pub struct MqttSink {
     pub message_expiry_us: Option<u64>,
     /// MQTT 5: names and values that go beside the payload.
     pub user_properties: Vec<(String, Template)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::span::{FileId, Span};
+
+    #[test]
+    fn a_filter_means_the_topics_that_the_standard_says() {
+        let means = |filter: &str, topic: &str| {
+            let filter = Spanned::new(filter.to_owned(), Span::new(FileId(0), 0, 0));
+            MqttTopic { filter, qos: Qos::AtMostOnce }.means(topic)
+        };
+        for (filter, topic) in [
+            ("a/b", "a/b"),
+            ("a/+", "a/"),
+            ("+/+", "/a"),
+            ("a/#", "a"),
+            ("#", "a/b/c"),
+            ("$SYS/#", "$SYS/x"),
+            ("$share/g/a/+", "a/b"),
+        ] {
+            assert!(means(filter, topic), "{filter} {topic}");
+        }
+        for (filter, topic) in [
+            ("a/b", "a/b/c"),
+            ("a/b", "a"),
+            ("a/+", "a"),
+            ("a/#", "ab"),
+            ("#", "$SYS/x"),
+            ("+/x", "$SYS/x"),
+            ("$share/g/a/+", "b/a"),
+        ] {
+            assert!(!means(filter, topic), "{filter} {topic}");
+        }
+    }
 }

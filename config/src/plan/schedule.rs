@@ -1,7 +1,8 @@
 //! When a flow runs, where it does not run all the time.
 
+use super::mqtt::MqttTrigger;
 use super::timer::Misfire;
-use crate::span::Spanned;
+use crate::span::{Span, Spanned};
 
 /// `[schedule]`
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +33,8 @@ pub enum Trigger {
         /// How long a file must not have changed.
         settle_us: u64,
     },
+    /// Messages on topics of MQTT.
+    Mqtt(Box<MqttTrigger>),
 }
 
 /// `overlap`
@@ -45,6 +48,28 @@ pub enum Overlap {
     Restart,
 }
 
+impl Trigger {
+    /// The key that names it.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Cron(_) => "cron",
+            Self::Files { .. } => "files",
+            Self::Mqtt(_) => "mqtt",
+        }
+    }
+
+    /// Where it is written.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        match self {
+            Self::Cron(text) => text.span,
+            Self::Files { globs, .. } => globs[0].span,
+            Self::Mqtt(mqtt) => mqtt.topics[0].filter.span,
+        }
+    }
+}
+
 impl std::fmt::Display for SchedulePlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.trigger {
@@ -52,6 +77,10 @@ impl std::fmt::Display for SchedulePlan {
             Trigger::Files { globs, .. } => {
                 let globs: Vec<_> = globs.iter().map(|glob| glob.as_str()).collect();
                 write!(f, "files {}", globs.join(" "))?;
+            }
+            Trigger::Mqtt(mqtt) => {
+                let topics: Vec<_> = mqtt.topics.iter().map(|t| t.filter.as_str()).collect();
+                write!(f, "messages {} at {}", topics.join(" "), mqtt.client.url)?;
             }
         }
         match self.duration_us {

@@ -27,7 +27,7 @@ pub(super) static CLIENT: Schema = Schema {
         opt(
             "client_id",
             Text,
-            "`DAEMON-FLOW-COMPONENT`",
+            "`DAEMON-FLOW-COMPONENT`; `DAEMON-FLOW.schedule` for a schedule",
             "How the broker knows the session. No other client of the broker may use it.",
         ),
         def(
@@ -102,14 +102,37 @@ pub(crate) static MQTT: Schema = Schema {
     ],
 };
 
+pub(crate) static MQTT_TRIGGER: Schema = Schema {
+    title: "mqtt of a schedule",
+    header: "mqtt = { ... }",
+    about: "Messages that begin runs. The daemon listens for them as a client of its own, also \
+            while the flow runs, and connects again by itself when the broker goes away; \
+            `ringmain flows schedule NAME` says how it stands. A message of QoS 1 or 2 is \
+            acknowledged when the run that it began is in the history, or when it was decided \
+            that it begins none; one that comes again after a broken connection begins nothing \
+            more. What the broker keeps for the session while the daemon is stopped comes at the \
+            next start, unless `misfire` is `skip`. Retained messages from before the \
+            subscription begin nothing, and neither does a message while the schedule is \
+            suspended. The topic of a message is kept in the history, its payload is not.",
+    parents: &[&CLIENT],
+    keys: &[
+        req(
+            "topics",
+            Other("a topic filter or a list; an entry may be { topic = \"...\", qos = 1 }"),
+            "What to subscribe to, with `+` and `#`.",
+        ),
+        def("qos", Int(0, 2), "1", "Best quality of service of topics that name none."),
+    ],
+};
+
 pub(crate) static MQTT_TOPIC: Schema = Schema {
     title: "a topic",
     header: "{ topic = ..., ... }",
-    about: "An entry of `topics` of an mqtt source.",
+    about: "An entry of `topics` of an mqtt source, or of a schedule.",
     parents: &[],
     keys: &[
         req("topic", Text, "The topic filter."),
-        opt("qos", Int(0, 2), "the source's", "Best quality of service."),
+        opt("qos", Int(0, 2), "that beside `topics`", "Best quality of service."),
     ],
 };
 

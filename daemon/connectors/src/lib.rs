@@ -71,6 +71,7 @@ pub use memory::source_bytes;
 pub use offline::{OfflineSink, OfflineSource};
 pub use overlap::{sinks_overlap, sources_overlap};
 pub use place::{Claims, Placement};
+pub use tls::{tls_client, tls_words};
 
 use ringmain_base::{Now, Reason};
 use ringmain_config::plan::{SinkKind, SinkPlan, SourceKind, SourcePlan};

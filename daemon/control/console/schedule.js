@@ -36,7 +36,8 @@ export function schedule(flow, { refresh }) {
     if (yes) await change("DELETE", "");
   };
 
-  const run = (r) => h("tr", {}, h("th", { scope: "row" }, String(r.number)), h("td", {}, h("span", { class: `badge ${KINDS[r.result] ?? "calm"}` }, r.result)),
+  const listens = (to) => to && `${to.trouble ? `not listening: ${to.trouble}` : to.connected ? "listening" : "connecting"}, ${count(to.messages)} messages`;
+  const run = (r) => h("tr", {}, h("th", { scope: "row", title: [r.cause, r.topic].filter(Boolean).join(" ") }, String(r.number)), h("td", {}, h("span", { class: `badge ${KINDS[r.result] ?? "calm"}` }, r.result)),
     h("td", {}, time(r.due)), h("td", {}, time(r.started)), h("td", {}, time(r.ended)),
     [r.messages_in, r.messages_out, r.dead].map((n) => h("td", { class: "number" }, count(n))), h("td", { class: "wrap error" }, (r.errors ?? []).join("; ")));
 
@@ -53,7 +54,7 @@ export function schedule(flow, { refresh }) {
       return;
     }
     const now = is.suspended ? "Suspended" : is.running ? "A run is on" : "Waiting";
-    say(state, [now, is.next_run && `next run ${time(is.next_run)}`, `${count(is.runs_started)} runs, ${count(is.runs_failed)} failed`, is.skipped && `${count(is.skipped)} skipped`].filter(Boolean).join(" · "));
+    say(state, [now, is.next_run && `next run ${time(is.next_run)}`, listens(is.listener), `${count(is.runs_started)} runs, ${count(is.runs_failed)} failed`, is.skipped && `${count(is.skipped)} skipped`].filter(Boolean).join(" · "));
     buttons.replaceChildren(is.suspended ? button("Resume", () => change("POST", "/resume")) : button("Suspend", () => change("POST", "/suspend")), button("Take away", remove, true));
     body.replaceChildren(...is.runs.toReversed().map(run));
   };

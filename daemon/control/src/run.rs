@@ -158,7 +158,8 @@ fn carry(
     watch.tell(RunState::Running { flows: prepared.plan.flows.len() });
     let drained = watch.until_end(signals);
     watch.changes.give_up();
-    let scheduler = std::mem::replace(&mut watch.scheduler, Scheduler::new(None));
+    let waker = watch.inbox.waker.clone();
+    let scheduler = std::mem::replace(&mut watch.scheduler, Scheduler::new(None, waker));
     drop(watch);
     match drained {
         Ok(drained) => {
@@ -246,9 +247,12 @@ impl<'a> Watch<'a> {
             given: &prepared.given,
             resident,
             on_state: None,
+            scheduler: Scheduler::new(
+                prepared.plan.daemon.data_dir.as_deref(),
+                inbox.waker.clone(),
+            ),
             inbox,
             changes: Changes::default(),
-            scheduler: Scheduler::new(prepared.plan.daemon.data_dir.as_deref()),
             touched: prepared.plan.flows.is_empty() || scheduled,
             live: Live::new(),
             store_at: Instant::now() + store_every,

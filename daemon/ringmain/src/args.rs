@@ -254,6 +254,12 @@ pub(crate) struct ScheduleArgs {
     /// Run when a file appears; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) files: Vec<String>,
+    /// Run when a message comes on this topic of the broker, with + and #; may be given several times
+    #[arg(long = "topic", value_name = "TOPIC", requires = "broker", conflicts_with_all = ["cron", "files"])]
+    pub(crate) topics: Vec<String>,
+    /// The broker of the topics, as mqtt://127.0.0.1:1883
+    #[arg(long, value_name = "URL", requires = "topics")]
+    pub(crate) broker: Option<String>,
     /// Drain a run after so long
     #[arg(long, value_name = "TIME")]
     pub(crate) duration: Option<String>,
@@ -264,13 +270,13 @@ pub(crate) struct ScheduleArgs {
     #[arg(long, value_name = "POLICY")]
     pub(crate) misfire: Option<String>,
     /// Take the schedule away
-    #[arg(long, conflicts_with_all = ["cron", "files", "suspend", "resume"])]
+    #[arg(long, conflicts_with_all = ["cron", "files", "topics", "suspend", "resume"])]
     pub(crate) remove: bool,
     /// Begin nothing until it is resumed
-    #[arg(long, conflicts_with_all = ["cron", "files", "resume"])]
+    #[arg(long, conflicts_with_all = ["cron", "files", "topics", "resume"])]
     pub(crate) suspend: bool,
     /// Go on
-    #[arg(long, conflicts_with_all = ["cron", "files"])]
+    #[arg(long, conflicts_with_all = ["cron", "files", "topics"])]
     pub(crate) resume: bool,
 }
 

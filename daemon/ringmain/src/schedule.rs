@@ -15,7 +15,8 @@ impl ScheduleArgs {
 
     fn sets(&self) -> bool {
         let keys = [&self.cron, &self.timezone, &self.duration, &self.overlap, &self.misfire];
-        !self.files.is_empty() || keys.iter().any(|key| key.is_some())
+        let lists = [&self.files, &self.topics];
+        keys.iter().any(|key| key.is_some()) || lists.iter().any(|list| !list.is_empty())
     }
 
     /// The keys of `[schedule]`. A JSON string is a TOML string.
@@ -33,6 +34,10 @@ impl ScheduleArgs {
         }
         if !self.files.is_empty() {
             toml.push_str(&format!("files = {}\n", Value::from(self.files.clone())));
+        }
+        if let Some(broker) = &self.broker {
+            let (url, topics) = (Value::from(broker.as_str()), Value::from(self.topics.clone()));
+            toml.push_str(&format!("mqtt = {{ url = {url}, topics = {topics} }}\n"));
         }
         toml
     }
@@ -64,6 +69,16 @@ pub(crate) fn show(schedule: &Value) -> String {
     if let Some(next) = schedule["next_run"].as_str() {
         out.push_str(&format!("next run: {next}\n"));
     }
+    if let Value::Object(listener) = &schedule["listener"] {
+        let stands = match listener["trouble"].as_str() {
+            Some(trouble) => format!("not listening: {trouble}"),
+            None if listener["connected"] == true => "listening".to_owned(),
+            None => "connecting".to_owned(),
+        };
+        let count = |key: &str| number(&listener[key]);
+        let (messages, passed_over) = (count("messages"), count("passed_over"));
+        out.push_str(&format!("{stands}; {messages} messages, {passed_over} passed over\n"));
+    }
     let count = |key: &str| number(&schedule[key]);
     let (started, failed) = (count("runs_started"), count("runs_failed"));
     out.push_str(&format!("{started} runs, {failed} failed; {} skipped\n\n", count("skipped")));
@@ -76,7 +91,7 @@ pub(crate) fn show(schedule: &Value) -> String {
             number(&run["number"]),
             text(&run["started"]),
             text(&run["ended"]),
-            text(&run["cause"]),
+            [&run["cause"], &run["topic"]].map(text).join(" ").trim_end().to_owned(),
             text(&run["result"]),
             number(&run["messages_in"]),
             number(&run["messages_out"]),
@@ -126,6 +141,15 @@ mod tests {
         assert!(shown.starts_with("0 0 22 * * * UTC for 6h, a run is on\nnext run: 2026-11-23"));
         assert!(shown.contains("7 runs, 1 failed; 0 skipped\n"), "{shown}");
         assert!(shown.contains("running"), "{shown}");
+        let run = json!({ "number": 8, "cause": "message", "topic": "plant/7/start" });
+        let mut listens = json!({ "schedule": "messages plant/+/start at mqtt://b",
+            "listener": { "connected": true, "trouble": null, "messages": 3, "passed_over": 1 },
+            "runs_started": 8, "runs_failed": 0, "skipped": 0, "runs": [run] });
+        let shown = show(&listens);
+        assert!(shown.contains("\nlistening; 3 messages, 1 passed over\n"), "{shown}");
+        assert!(shown.contains("message plant/7/start"), "{shown}");
+        listens["listener"]["trouble"] = "mqtt://b: refused".into();
+        assert!(show(&listens).contains("\nnot listening: mqtt://b: refused; 3"));
         let flow = json!({ "schedule": "x", "last_run": "2026-11-22T22:00:00.000000Z",
             "last_result": "completed", "next_run": "2026-11-23T22:00:00.000000Z" });
         assert_eq!(short(&flow), "11-22T22:00 completed, next 11-23T22:00");

@@ -6,5 +6,6 @@ mod delivery;
 mod features;
 mod nonsense;
 mod round;
+mod runs;
 mod security;
 mod sessions;

@@ -10,10 +10,10 @@ use crate::round::lines;
 const LINES: usize = 500;
 
 /// An authority, and what it signs.
-struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
+pub(crate) struct Authority(rcgen::CertifiedIssuer<'static, rcgen::KeyPair>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -21,12 +21,12 @@ impl Authority {
         Self(rcgen::CertifiedIssuer::self_signed(params, key).unwrap())
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.0.pem()
     }
 
     /// Certificate and key.
-    fn sign(&self, host: &str) -> (String, String) {
+    pub(crate) fn sign(&self, host: &str) -> (String, String) {
         let mut params = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, host);
         let key = rcgen::KeyPair::generate().unwrap();

@@ -75,6 +75,11 @@ impl Client {
         Ok(Self { config: Arc::new(config), name })
     }
 
+    /// For whoever has streams of their own.
+    pub(crate) fn into_parts(self) -> (Arc<ClientConfig>, ServerName<'static>) {
+        (self.config, self.name)
+    }
+
     /// A new connection; its first output is the hello.
     pub(crate) fn session(&self) -> Result<Session, TlsError> {
         let connection = ClientConnection::new(self.config.clone(), self.name.clone())
@@ -183,6 +188,25 @@ impl Session {
     pub(crate) fn is_peer_closed(&self) -> bool {
         self.peer_closed
     }
+}
+
+/// What a TLS connection to `address` (`host:port`) is begun with, by somebody
+/// who has a stream of their own: the settings, and whom the certificate must
+/// name.
+///
+/// # Errors
+/// A file that cannot be read, or does not hold what it should.
+pub fn tls_client(
+    plan: &ClientTls,
+    address: &str,
+) -> Result<(Arc<ClientConfig>, ServerName<'static>), ConnectorError> {
+    Client::new(plan, host_of(address), &[]).map(Client::into_parts)
+}
+
+/// What went wrong with such a connection, and what to do.
+#[must_use]
+pub fn tls_words(error: &rustls::Error) -> String {
+    words::explain(error).to_string()
 }
 
 /// The host of `host:port`, without the brackets of an IPv6 address.

@@ -22,6 +22,8 @@ pub(crate) enum Cause {
     Time,
     /// A file had appeared.
     File,
+    /// A message had come.
+    Message,
     /// Somebody started the flow, or put another version in.
     Manual,
 }
@@ -69,6 +71,9 @@ pub(crate) struct Run {
     /// Counts up from 1.
     pub number: u64,
     pub cause: Cause,
+    /// The topic of the message that began it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
     pub result: Outcome,
     /// When it was due (RFC 3339).
     pub due: String,
@@ -90,22 +95,33 @@ pub(crate) struct Book {
     pub last_due_us: Option<i64>,
     /// Files that are known; none before the first look.
     pub known: Option<Known>,
+    /// Filters that the broker may have subscriptions of.
+    #[serde(default)]
+    pub filters: Vec<String>,
     /// Runs that ever began.
     pub started: u64,
     /// Those that failed.
     pub failed: u64,
-    /// Times and files that came while the flow ran, and began nothing.
+    /// Times, files and messages that came while the flow ran, and began
+    /// nothing.
     pub skipped: u64,
     /// The oldest first.
     pub runs: VecDeque<Run>,
 }
 
 impl Book {
-    pub(crate) fn begin(&mut self, cause: Cause, due_us: i64, now_us: i64, keep: usize) {
+    pub(crate) fn begin(
+        &mut self,
+        (cause, topic): (Cause, Option<String>),
+        due_us: i64,
+        now_us: i64,
+        keep: usize,
+    ) {
         self.started += 1;
         self.runs.push_back(Run {
             number: self.started,
             cause,
+            topic,
             result: Outcome::Running,
             due: rfc3339(due_us),
             started: rfc3339(now_us),

@@ -11,6 +11,7 @@ use super::arrivals::{Known, look};
 use super::book::{Book, Cause, Counts, Outcome};
 use super::report::ScheduleReport;
 use super::times::Times;
+use super::topics::{Ears, Heard, Leave, Listener, Opening};
 use super::{Life, Stage, Wish};
 use crate::desk::Answer;
 
@@ -36,10 +37,18 @@ struct On {
     ending: Option<Outcome>,
 }
 
-#[derive(Clone, Copy)]
 struct Due {
     cause: Cause,
     at_us: i64,
+    /// Of a message.
+    topic: Option<String>,
+    receipt: Option<u64>,
+}
+
+impl Due {
+    fn at(cause: Cause, at_us: i64) -> Self {
+        Self { cause, at_us, topic: None, receipt: None }
+    }
 }
 
 /// A flow's schedule.
@@ -58,6 +67,9 @@ pub(super) struct Entry {
     on: Option<On>,
     /// Begins when the run that is on has ended.
     queued: Option<Due>,
+    listener: Option<Listener>,
+    /// Of messages that can be acknowledged once the book is saved.
+    receipts: Vec<u64>,
     /// The newest life that was seen; none before the first look.
     seen_life: Option<u64>,
     unsaved: bool,
@@ -65,7 +77,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(name: &str, plan: &SchedulePlan, book: Book) -> Self {
+    pub(super) fn new(name: &str, plan: &SchedulePlan, book: Book, ears: &mut dyn Ears) -> Self {
         let mut entry = Self {
             name: name.to_owned(),
             plan: plan.clone(),
@@ -78,12 +90,25 @@ impl Entry {
             book,
             on: None,
             queued: None,
+            listener: None,
+            receipts: Vec::new(),
             seen_life: None,
             unsaved: true,
             news: true,
         };
         entry.set_times();
+        entry.listen(plan.misfire == Misfire::Skip, None, ears);
         entry
+    }
+
+    /// Has somebody listen, where messages begin the runs.
+    fn listen(&mut self, fresh: bool, after: Option<Listener>, ears: &mut dyn Ears) {
+        let Trigger::Mqtt(plan) = &self.plan.trigger else { return self.book.filters.clear() };
+        let named: Vec<_> = plan.topics.iter().map(|topic| topic.filter.value.clone()).collect();
+        let former = std::mem::replace(&mut self.book.filters, named.clone()).into_iter();
+        let former = former.filter(|filter| !named.contains(filter)).collect();
+        let opening = Opening { name: self.name.clone(), former, fresh, after };
+        self.listener = Some(ears.listen(plan, opening));
     }
 
     fn set_times(&mut self) {
@@ -95,16 +120,20 @@ impl Entry {
                     None
                 }
             },
-            Trigger::Files { .. } => None,
+            Trigger::Files { .. } | Trigger::Mqtt(_) => None,
         };
     }
 
     /// Another version of the schedule; what is on goes on.
-    pub(super) fn change(&mut self, plan: &SchedulePlan) {
+    pub(super) fn change(&mut self, plan: &SchedulePlan, ears: &mut dyn Ears) {
         if self.plan == *plan {
             return;
         }
-        if self.plan.trigger != plan.trigger || self.plan.timezone != plan.timezone {
+        let before = std::mem::replace(&mut self.plan, plan.clone());
+        if before.trigger != plan.trigger {
+            self.hear_anew(&before.trigger, ears);
+        }
+        if before.trigger != plan.trigger || before.timezone != plan.timezone {
             // Times that the new one would have had are not made up for.
             self.book.last_due_us = None;
             self.book.known = None;
@@ -112,16 +141,49 @@ impl Entry {
             self.passes_over = plan.misfire == Misfire::Skip;
             self.next_us = None;
         }
-        self.plan = plan.clone();
         self.set_times();
         self.changed();
+    }
+
+    /// Another trigger: a listener goes, one that goes on with its session
+    /// comes, or both.
+    fn hear_anew(&mut self, before: &Trigger, ears: &mut dyn Ears) {
+        let old = self.listener.take();
+        let session = |trigger: &Trigger| match trigger {
+            Trigger::Mqtt(mqtt) => {
+                Some((mqtt.client.address.clone(), mqtt.client.client_id.clone()))
+            }
+            _ => None,
+        };
+        let goes_on = session(before) == session(&self.plan.trigger);
+        if let Some(old) = &old {
+            old.acknowledge(&mut self.receipts);
+            old.leave(if goes_on { Leave::ForNow } else { Leave::ForGood });
+        }
+        // A receipt is for the listener that is gone. In a session that goes
+        // on the broker sends the message again.
+        if self.queued.as_mut().is_some_and(|due| due.receipt.take().is_some()) && goes_on {
+            self.queued = None;
+        }
+        if !goes_on {
+            self.book.filters.clear();
+        }
+        self.listen(false, old, ears);
+    }
+
+    /// The flow is no more, or has no schedule.
+    pub(super) fn forget(self) {
+        if let Some(listener) = &self.listener {
+            listener.leave(Leave::ForGood);
+        }
     }
 
     pub(super) fn suspend(&mut self, suspend: bool) {
         self.book.suspended = suspend;
         // What comes meanwhile is not made up for.
         (self.begun, self.passes_over) = (false, true);
-        (self.queued, self.next_us, self.book.last_due_us) = (None, None, None);
+        self.receipts.extend(self.queued.take().and_then(|due| due.receipt));
+        (self.next_us, self.book.last_due_us) = (None, None);
         self.changed();
     }
 
@@ -133,7 +195,15 @@ impl Entry {
         std::mem::take(&mut self.unsaved)
     }
 
+    /// What became of messages is in the book, which is saved.
+    pub(super) fn acknowledge(&mut self) {
+        if let Some(listener) = &self.listener {
+            listener.acknowledge(&mut self.receipts);
+        }
+    }
+
     pub(super) fn take_news(&mut self) -> bool {
+        self.news |= self.listener.as_ref().is_some_and(Listener::take_news);
         std::mem::take(&mut self.news)
     }
 
@@ -144,7 +214,8 @@ impl Entry {
     pub(super) fn report(&self) -> ScheduleReport {
         let next_us = self.next_us.filter(|_| !self.book.suspended);
         let queued = self.queued.is_some();
-        ScheduleReport::new(&self.plan, &self.book, next_us, (self.on.is_some(), queued))
+        let listener = self.listener.as_ref().map(Listener::report);
+        ScheduleReport::new(&self.plan, &self.book, next_us, listener, (self.on.is_some(), queued))
     }
 
     /// Time until something is due, in microseconds.
@@ -164,6 +235,21 @@ impl Entry {
         }
         if let Some(due) = self.due(now) {
             self.trigger(due, now, stage);
+        }
+        while let Some(heard) = self.listener.as_ref().and_then(Listener::take) {
+            self.hear(heard, now, stage);
+        }
+    }
+
+    fn hear(&mut self, heard: Heard, now: Now, stage: &mut dyn Stage) {
+        let Heard { topic, receipt } = heard;
+        if !self.book.suspended {
+            let (topic, at_us) = (Some(topic), now.wall_us);
+            return self.trigger(Due { cause: Cause::Message, at_us, topic, receipt }, now, stage);
+        }
+        self.receipts.extend(receipt);
+        if let Some(listener) = &self.listener {
+            listener.pass_over();
         }
     }
 
@@ -200,7 +286,7 @@ impl Entry {
     fn notice(&mut self, life: Option<Arc<dyn Life>>, now: Now) {
         let Some(life) = life.filter(|life| Some(life.id()) > self.seen_life) else { return };
         self.seen_life = Some(life.id());
-        let due = Due { cause: Cause::Manual, at_us: now.wall_us };
+        let due = Due::at(Cause::Manual, now.wall_us);
         self.open(due, Flow::On(life), now);
     }
 
@@ -252,6 +338,8 @@ impl Entry {
         let due = match &self.plan.trigger {
             Trigger::Cron(_) => self.due_time(now, set_back),
             Trigger::Files { .. } => self.due_files(now),
+            // Messages are heard one by one.
+            Trigger::Mqtt(_) => None,
         };
         self.begun = true;
         due
@@ -276,7 +364,7 @@ impl Entry {
             self.book.last_due_us = last.or(self.book.last_due_us);
             self.changed();
         }
-        due.map(|at_us| Due { cause: Cause::Time, at_us })
+        due.map(|at_us| Due::at(Cause::Time, at_us))
     }
 
     /// Whether the last time before the start of the daemon is to be made up
@@ -303,7 +391,7 @@ impl Entry {
             self.book.known = Some(found.known);
             self.unsaved = true;
         }
-        (found.new > 0 && !passes_over).then_some(Due { cause: Cause::File, at_us: now.wall_us })
+        (found.new > 0 && !passes_over).then(|| Due::at(Cause::File, now.wall_us))
     }
 
     fn trigger(&mut self, due: Due, now: Now, stage: &mut dyn Stage) {
@@ -312,8 +400,16 @@ impl Entry {
         }
         self.news = true;
         match self.plan.overlap {
-            Overlap::Skip => self.book.skipped += 1,
-            Overlap::Queue | Overlap::Restart => self.queued = Some(due),
+            Overlap::Skip => {
+                self.book.skipped += 1;
+                self.receipts.extend(due.receipt);
+            }
+            Overlap::Queue | Overlap::Restart => {
+                // The one that waits stands for the others: it is acknowledged
+                // when its run is in the book.
+                let before = self.queued.replace(due);
+                self.receipts.extend(before.and_then(|due| due.receipt));
+            }
         }
     }
 
@@ -328,7 +424,8 @@ impl Entry {
         let from_us = if self.ends_us(from_us) > now.wall_us { from_us } else { now.wall_us };
         let scheduled = due.cause != Cause::Manual && self.plan.duration_us.is_some();
         let ends_us = scheduled.then(|| self.ends_us(from_us));
-        self.book.begin(due.cause, due.at_us, now.wall_us, self.plan.history);
+        self.book.begin((due.cause, due.topic), due.at_us, now.wall_us, self.plan.history);
+        self.receipts.extend(due.receipt);
         self.on = Some(On { flow, ends_us, ending: None });
         self.changed();
     }

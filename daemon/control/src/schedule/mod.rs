@@ -1,4 +1,5 @@
-//! Flows that run at times, in windows, or when files appear.
+//! Flows that run at times, in windows, when files appear, or when messages
+//! come.
 //!
 //! The scheduler is looked at by the controller several times a second, with
 //! the time as a value. It begins runs and ends them through the same changes
@@ -6,8 +7,9 @@
 //! flow that somebody starts or stops by hand is a run like any other.
 //!
 //! Invariants: one run of a flow at a time; every run that began is in the
-//! book, with how it ended; what is remembered is bounded. Deliberately
-//! absent: threads and timers of its own.
+//! book, with how it ended; a message is acknowledged when what became of it is
+//! there, too; what is remembered is bounded. Deliberately absent: threads and
+//! timers of its own, but for the one that listens to brokers ([`topics`]).
 
 mod arrivals;
 mod book;
@@ -16,6 +18,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod times;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,11 +27,13 @@ use std::sync::Arc;
 use ringmain_base::Now;
 use ringmain_config::SchedulePlan;
 use ringmain_metrics::{FlowMetrics, Role};
+use ringmain_runtime::Waker;
 use ringmain_shard::Phase;
 use tokio::sync::oneshot;
 
 use self::book::Shelf;
 use self::entry::Entry;
+use self::topics::{Ears, Topics};
 use crate::change::{Changes, Want};
 use crate::desk::{Answer, Failure, Report};
 use crate::view::{FlowView, View};
@@ -67,11 +72,17 @@ pub(crate) trait Stage {
 pub(crate) struct Scheduler {
     shelf: Shelf,
     entries: BTreeMap<String, Entry>,
+    ears: Box<dyn Ears>,
 }
 
 impl Scheduler {
-    pub(crate) fn new(data_dir: Option<&Path>) -> Self {
-        Self { shelf: Shelf::at(data_dir), entries: BTreeMap::new() }
+    /// `waker` is for messages that come.
+    pub(crate) fn new(data_dir: Option<&Path>, waker: Arc<Waker>) -> Self {
+        Self::with_ears(data_dir, Box::new(Topics::new(waker)))
+    }
+
+    fn with_ears(data_dir: Option<&Path>, ears: Box<dyn Ears>) -> Self {
+        Self { shelf: Shelf::at(data_dir), entries: BTreeMap::new(), ears }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,15 +95,18 @@ impl Scheduler {
         let stays = |name: &String| wanted.iter().any(|(n, _)| n == name);
         let gone: Vec<_> = self.entries.keys().filter(|name| !stays(name)).cloned().collect();
         for name in gone {
-            self.entries.remove(&name);
+            if let Some(entry) = self.entries.remove(&name) {
+                entry.forget();
+            }
             self.shelf.forget(&name);
         }
         for (name, plan) in wanted {
             match self.entries.get_mut(name) {
-                Some(entry) => entry.change(plan),
+                Some(entry) => entry.change(plan, &mut *self.ears),
                 None => {
                     let book = self.shelf.load(name);
-                    self.entries.insert(name.clone(), Entry::new(name, plan, book));
+                    let entry = Entry::new(name, plan, book, &mut *self.ears);
+                    self.entries.insert(name.clone(), entry);
                 }
             }
         }
@@ -111,6 +125,7 @@ impl Scheduler {
             if entry.take_unsaved() {
                 self.shelf.save(name, entry.book());
             }
+            entry.acknowledge();
             if entry.take_news() {
                 news.push((name.clone(), entry.report()));
             }

@@ -1,18 +1,19 @@
 //! A schedule as it is shown.
 
-use ringmain_config::{SchedulePlan, Trigger};
+use ringmain_config::SchedulePlan;
 use ringmain_shard::rfc3339;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::book::{Book, Outcome, Run};
+use super::topics::ListenerReport;
 
 /// When a flow runs, and how it went.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ScheduleReport {
     /// In a few words.
     pub schedule: String,
-    /// `cron` or `files`.
+    /// `cron`, `files` or `mqtt`.
     pub trigger: &'static str,
     /// It begins nothing until it is resumed.
     pub suspended: bool,
@@ -20,14 +21,17 @@ pub(crate) struct ScheduleReport {
     pub running: bool,
     /// Another run follows the one that is on.
     pub queued: bool,
-    /// The next time (RFC 3339); none for files.
+    /// The next time (RFC 3339); none for files and messages.
     pub next_run: Option<String>,
     /// Runs that ever began.
     pub runs_started: u64,
     /// Those that failed.
     pub runs_failed: u64,
-    /// Times and files that came while the flow ran, and began nothing.
+    /// Times, files and messages that came while the flow ran, and began nothing.
     pub skipped: u64,
+    /// Who listens for messages, and how that goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<ListenerReport>,
     /// The last runs, the oldest first. The counts of one that is on are
     /// those of the flow.
     pub runs: Vec<Run>,
@@ -38,14 +42,12 @@ impl ScheduleReport {
         plan: &SchedulePlan,
         book: &Book,
         next_us: Option<i64>,
+        listener: Option<ListenerReport>,
         (running, queued): (bool, bool),
     ) -> Self {
         Self {
             schedule: plan.to_string(),
-            trigger: match &plan.trigger {
-                Trigger::Cron(_) => "cron",
-                Trigger::Files { .. } => "files",
-            },
+            trigger: plan.trigger.key(),
             suspended: book.suspended,
             running,
             queued,
@@ -53,6 +55,7 @@ impl ScheduleReport {
             runs_started: book.started,
             runs_failed: book.failed,
             skipped: book.skipped,
+            listener,
             runs: book.runs.iter().cloned().collect(),
         }
     }

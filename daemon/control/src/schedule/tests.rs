@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jiff::Timestamp;
-use ringmain_config::load_str;
+use ringmain_config::{MqttTrigger, load_str};
 
+use super::topics::{Heard, Leave, Listener, Opening};
 use super::*;
 
 const S: i64 = 1_000_000;
@@ -53,9 +54,25 @@ struct Theatre {
     refuses: Cell<bool>,
 }
 
+/// Nobody who listens: messages come from the test.
+#[derive(Clone)]
+struct Stubs {
+    waker: Arc<Waker>,
+    openings: Rc<RefCell<Vec<(Listener, Opening)>>>,
+}
+
+impl Ears for Stubs {
+    fn listen(&mut self, _: &MqttTrigger, opening: Opening) -> Listener {
+        let listener = Listener::new(self.waker.clone());
+        self.openings.borrow_mut().push((listener.clone(), opening));
+        listener
+    }
+}
+
 /// A scheduler over a flow called `f`.
 struct Play {
     scheduler: Scheduler,
+    stubs: Stubs,
     theatre: Rc<Theatre>,
     wall_us: i64,
     report: Option<ScheduleReport>,
@@ -135,10 +152,11 @@ impl Play {
     }
 
     fn kept(keys: &str, start: &str, data_dir: Option<&Path>) -> Self {
-        let mut scheduler = Scheduler::new(data_dir);
+        let stubs = Stubs { waker: Waker::new().unwrap(), openings: Rc::default() };
+        let mut scheduler = Scheduler::with_ears(data_dir, Box::new(stubs.clone()));
         scheduler.take_up(&[("f".to_owned(), plan(keys))]);
         let theatre = Rc::new(Theatre::default());
-        let mut play = Self { scheduler, theatre, wall_us: us(start), report: None };
+        let mut play = Self { scheduler, stubs, theatre, wall_us: us(start), report: None };
         play.tick();
         play
     }
@@ -162,6 +180,23 @@ impl Play {
 
     fn wishes(&self) -> Vec<Wish> {
         std::mem::take(&mut self.theatre.wishes.borrow_mut())
+    }
+
+    /// The newest listener, and how it began.
+    fn listener(&self) -> (Listener, Opening) {
+        self.stubs.openings.borrow().last().unwrap().clone()
+    }
+
+    /// A message comes, and is looked at.
+    fn message(&mut self, receipt: u64) {
+        let topic = "plant/7/start".to_owned();
+        self.listener().0.tell(Heard { topic, receipt: Some(receipt) });
+        self.tick();
+    }
+
+    /// What was acknowledged since the last time.
+    fn receipts(&self) -> Vec<u64> {
+        self.listener().0.receipts()
     }
 
     fn report(&self) -> &ScheduleReport {
@@ -373,4 +408,105 @@ fn a_clock_that_is_set_back_begins_anew_from_there() {
     play.tick();
     assert_eq!(play.report().next_run.as_deref(), Some("2026-11-22T04:00:00Z"));
     assert_eq!(play.wishes(), []);
+}
+
+const MQTT: &str = "mqtt = { url = \"mqtt://b\", topics = [\"plant/+/start\"] }";
+
+#[test]
+fn a_message_begins_a_run_and_is_acknowledged_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut play = Play::kept(MQTT, "2026-11-22T05:30:00Z", Some(dir.path()));
+    assert_eq!(play.wishes(), []);
+    play.message(1);
+    assert_eq!((play.wishes(), play.receipts()), (vec![Wish::Run], vec![1]));
+    let run = &play.report().runs[0];
+    assert_eq!((run.cause, run.topic.as_deref()), (book::Cause::Message, Some("plant/7/start")));
+    assert_eq!((play.report().trigger, play.report().next_run.as_deref()), ("mqtt", None));
+    assert_eq!(play.report().listener.as_ref().unwrap().messages, 1);
+    // What the run began with is still known after a death.
+    let after = Play::kept(MQTT, "2026-11-22T05:31:00Z", Some(dir.path()));
+    let run = &after.report().runs[0];
+    assert_eq!(run.topic.as_deref(), Some("plant/7/start"));
+    assert_eq!(after.wishes(), [], "the broker sends again what was not acknowledged");
+}
+
+#[test]
+fn messages_that_come_while_it_runs_are_skipped_queued_or_end_the_run() {
+    let play = |overlap: &str| {
+        let keys = format!("{MQTT}\noverlap = \"{overlap}\"");
+        let mut play = Play::new(&keys, "2026-11-22T05:30:00Z");
+        (1..=3).for_each(|n| play.message(n));
+        play.pass(S);
+        play.pass(S);
+        play
+    };
+    let skip = play("skip");
+    assert_eq!((skip.wishes(), skip.report().skipped), (vec![Wish::Run], 2));
+    assert_eq!(skip.receipts(), [1, 2, 3]);
+    let mut queue = play("queue");
+    // The last one stands for all that wait, and is acknowledged with its run.
+    assert_eq!((queue.wishes(), queue.receipts()), (vec![Wish::Run], vec![1, 2]));
+    queue.theatre.complete(1);
+    queue.pass(S);
+    assert_eq!((queue.wishes(), queue.receipts()), (vec![Wish::Stop, Wish::Run], vec![3]));
+    assert_eq!(queue.report().runs[1].topic.as_deref(), Some("plant/7/start"));
+    let restart = play("restart");
+    assert_eq!(restart.wishes(), [Wish::Run, Wish::Stop, Wish::Run]);
+    assert_eq!(restart.receipts(), [1, 2, 3]);
+}
+
+#[test]
+fn a_suspended_schedule_passes_messages_over() {
+    let keys = format!("{MQTT}\noverlap = \"queue\"");
+    let mut play = Play::new(&keys, "2026-11-22T05:30:00Z");
+    play.message(1);
+    play.message(2);
+    play.scheduler.suspend("f", true).unwrap();
+    play.message(3);
+    assert_eq!((play.wishes(), play.receipts()), (vec![Wish::Run], vec![1, 2, 3]));
+    assert_eq!(play.report().listener.as_ref().unwrap().passed_over, 1);
+    play.scheduler.suspend("f", false).unwrap();
+    play.theatre.complete(1);
+    play.pass(S);
+    assert_eq!(play.wishes(), [Wish::Stop], "what waited is not made up for");
+    play.message(4);
+    assert_eq!(play.wishes(), [Wish::Run]);
+}
+
+#[test]
+fn a_listener_stays_as_long_as_its_settings_do_and_its_session_longer() {
+    let mut play = Play::new(MQTT, "2026-11-22T05:30:00Z");
+    let change = |play: &mut Play, keys: &str| {
+        let left = play.listener().0;
+        play.scheduler.take_up(&[("f".to_owned(), plan(keys))]);
+        play.tick();
+        left.leaves()
+    };
+    assert_eq!(change(&mut play, &format!("{MQTT}\noverlap = \"queue\"\nhistory = 7")), None);
+    // Others of the same session: the broker keeps what is not acknowledged.
+    play.message(1);
+    play.message(2);
+    let other = "mqtt = { url = \"mqtt://b\", topics = [\"a\", \"b\"] }\noverlap = \"queue\"";
+    assert_eq!(change(&mut play, other), Some(Leave::ForNow));
+    let (_, opening) = play.listener();
+    assert_eq!(opening.former, ["plant/+/start"]);
+    assert!(opening.after.is_some() && !opening.fresh && !play.report().queued);
+    // Another broker, then nobody at all.
+    play.message(3);
+    assert!(play.report().queued);
+    let other = "mqtt = { url = \"mqtt://c\", topics = \"a\" }\noverlap = \"queue\"";
+    assert_eq!(change(&mut play, other), Some(Leave::ForGood));
+    assert!(play.listener().1.former.is_empty() && play.report().queued);
+    assert_eq!(change(&mut play, "cron = \"0 0 6 * * *\""), Some(Leave::ForGood));
+    assert!(play.report().listener.is_none());
+    assert_eq!(change(&mut play, MQTT), Some(Leave::ForGood));
+    let last = play.listener().0;
+    play.scheduler.take_up(&[]);
+    assert_eq!(last.leaves(), Some(Leave::ForGood));
+    // What was kept while the daemon was stopped is wanted, or not.
+    let fresh = |misfire: &str| {
+        let keys = format!("{MQTT}\nmisfire = \"{misfire}\"");
+        Play::new(&keys, "2026-11-22T05:30:00Z").listener().1.fresh
+    };
+    assert!(fresh("skip") && !fresh("once"));
 }
