@@ -1,6 +1,8 @@
 //! A flow that changes while it runs keeps what has not changed: connections,
 //! state, and every message on its way.
 
+mod peers;
+
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
