@@ -69,7 +69,8 @@ pub use decode::decoder;
 pub use error::{ConnectorError, Fault};
 pub use memory::source_bytes;
 pub use offline::{OfflineSink, OfflineSource};
-pub use overlap::{sinks_overlap, sources_overlap};
+pub use outflow::Unsent;
+pub use overlap::{sinks_hand_over, sinks_overlap, sources_overlap};
 pub use place::{Claims, Placement};
 pub use tls::{tls_client, tls_words};
 
@@ -303,6 +304,25 @@ pub trait Sink {
     fn set_aside(&mut self, cx: &mut Cx<'_>) -> bool {
         let _ = cx;
         false
+    }
+
+    /// Stops where it is, for good: another sink sends what is left. To be
+    /// called until it is true; then nothing is under way any more.
+    fn retire(&mut self, cx: &mut Cx<'_>) -> bool {
+        let _ = cx;
+        true
+    }
+
+    /// What it has taken and nobody has accepted, once it is retired, for a
+    /// sink for which [`sinks_hand_over`]; `None` where there is none.
+    fn take_unsent(&mut self) -> Option<Unsent> {
+        None
+    }
+
+    /// Goes on with what another sink has left, of which it counts the slabs
+    /// as its own first ones. Called before anything is pushed.
+    fn inherit(&mut self, unsent: Unsent) {
+        debug_assert_eq!(unsent.slabs(), 0, "only where sinks_hand_over says so");
     }
 
     /// Nothing is buffered or in flight.

@@ -29,7 +29,7 @@ use ringmain_runtime::io::{EventKind, Group, Handle, Io, OpId};
 use ringmain_slab::Slab;
 
 use crate::line_acks::Answers;
-use crate::outflow::{Outflow, WRITES_MAX};
+use crate::outflow::{Outflow, Unsent, WRITES_MAX};
 use crate::retry::{Next, Retry};
 use crate::tls::Outbound;
 use crate::{ConnectorError, Cx, Health, Sink};
@@ -113,6 +113,8 @@ pub(crate) struct Link<D> {
     ack_timeout_us: u64,
     /// When an acknowledgement must have come, while one is owed.
     acked_by_us: Option<u64>,
+    /// Another sends what is left.
+    retired: bool,
 }
 
 impl<D: Dial> Link<D> {
@@ -137,6 +139,7 @@ impl<D: Dial> Link<D> {
             answers: Answers::default(),
             ack_timeout_us: 0,
             acked_by_us: None,
+            retired: false,
         }
     }
 
@@ -272,6 +275,10 @@ impl<D: Dial> Link<D> {
         let quiet = !self.out.is_writing() && !self.watching && !tls;
         if self.state == State::Breaking && quiet {
             self.out.restart(true);
+            if self.retired {
+                self.state = State::Done;
+                return;
+            }
             let why = self.trouble.take().unwrap_or_default();
             let why = why.strip_prefix(self.dial.name()).unwrap_or(&why);
             let why = why.strip_prefix(": ").unwrap_or(why).to_owned();
@@ -281,13 +288,15 @@ impl<D: Dial> Link<D> {
 
     fn dialed(&mut self, event: EventKind, cx: &mut Cx<'_>) {
         match event {
-            EventKind::Connected { handle } if matches!(self.state, State::Dialing { .. }) => {
+            EventKind::Connected { handle }
+                if matches!(self.state, State::Dialing { .. }) && !self.retired =>
+            {
                 self.connected(handle, cx);
             }
             EventKind::Connected { handle } => cx.io.close(handle),
             EventKind::Failed { error } => {
                 let late = matches!(self.state, State::Dialing { late: true, .. });
-                if matches!(self.state, State::Dialing { .. }) {
+                if matches!(self.state, State::Dialing { .. }) && !self.retired {
                     let why = if late { "no answer in time".to_owned() } else { error.to_string() };
                     self.down(&why, cx);
                 }
@@ -415,6 +424,9 @@ impl<D: Dial> Sink for Link<D> {
     }
 
     fn poll(&mut self, cx: &mut Cx<'_>) {
+        if self.retired {
+            return;
+        }
         let now_us = cx.now.mono_us;
         let ending = matches!(self.state, State::Closing(_) | State::Done);
         if self.finishing && self.out.is_empty() && !ending {
@@ -442,6 +454,7 @@ impl<D: Dial> Sink for Link<D> {
 
     fn wake_at_us(&self) -> Option<u64> {
         match self.state {
+            _ if self.retired => None,
             State::Down => Some(self.retry.wake_at_us()),
             State::Dialing { until_us, late: false } => Some(until_us),
             State::Securing { until_us, .. } => Some(until_us),
@@ -454,6 +467,25 @@ impl<D: Dial> Sink for Link<D> {
     fn flush(&mut self, last: bool, cx: &mut Cx<'_>) {
         self.finishing |= last;
         self.poll(cx);
+    }
+
+    fn retire(&mut self, cx: &mut Cx<'_>) -> bool {
+        if !self.retired {
+            self.retired = true;
+            if let Some(handle) = self.state.handle() {
+                self.state = State::Breaking;
+                cx.io.close(handle);
+            }
+        }
+        !self.out.is_writing()
+    }
+
+    fn take_unsent(&mut self) -> Option<Unsent> {
+        Some(self.out.take_unsent())
+    }
+
+    fn inherit(&mut self, unsent: Unsent) {
+        self.out.inherit(unsent);
     }
 
     fn is_idle(&self) -> bool {

@@ -96,6 +96,12 @@ impl Room {
         self.slabs_ended += 1;
     }
 
+    /// So many slabs of another sink come before the first.
+    pub(crate) fn go_on(&mut self, slabs: u64) {
+        debug_assert_eq!(self.slabs_ended, 0, "nothing was given to it");
+        self.slabs_ended = slabs;
+    }
+
     /// Slabs that are finished when `oldest` is the first that is not.
     pub(crate) fn finished(&self, oldest: Option<u64>) -> u64 {
         oldest.unwrap_or(NO_SLAB).min(self.slabs_ended)

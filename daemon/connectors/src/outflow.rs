@@ -37,6 +37,23 @@ pub(crate) struct Outflow {
     acks: Option<Unacked>,
 }
 
+/// What a stream's sink had not had accepted when another took its place:
+/// whole frames, in order.
+#[derive(Debug, Default)]
+pub struct Unsent {
+    bufs: Vec<Buf>,
+    slabs: u64,
+}
+
+impl Unsent {
+    /// Slabs of which something is among it, or behind it, and of which every
+    /// row was taken.
+    #[must_use]
+    pub fn slabs(&self) -> u64 {
+        self.slabs
+    }
+}
+
 /// What the connection took and the other side has not acknowledged.
 #[derive(Default)]
 struct Unacked {
@@ -229,6 +246,25 @@ impl Outflow {
                 self.room.add(bytes.len());
                 self.sealed.push_front(Buf { bytes, first_slab: NO_SLAB });
             }
+        }
+    }
+
+    /// Gives up everything that is not accepted. Nothing may be under way.
+    pub(crate) fn take_unsent(&mut self) -> Unsent {
+        let finished = self.finished();
+        self.restart(false);
+        let bufs = self.sealed.drain(..).chain(self.filling.take());
+        let bufs = bufs.filter(|buf| buf.first_slab != NO_SLAB && !buf.bytes.is_empty());
+        let from_there = |buf: Buf| Buf { first_slab: buf.first_slab - finished, ..buf };
+        Unsent { bufs: bufs.map(from_there).collect(), slabs: self.room.slab() - finished }
+    }
+
+    /// Goes on with what another gave up; nothing has been pushed yet.
+    pub(crate) fn inherit(&mut self, unsent: Unsent) {
+        self.room.go_on(unsent.slabs);
+        for buf in unsent.bufs {
+            self.room.add(buf.bytes.len());
+            self.sealed.push_back(buf);
         }
     }
 

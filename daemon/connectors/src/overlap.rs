@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use ringmain_config::plan::{SinkKind, SinkPlan, SourceKind, SourcePlan};
+use ringmain_config::plan::{SinkKind, SinkPlan, SourceKind, SourcePlan, UnixMode};
 
 /// Whether `new` can be opened while `old` still is. In doubt it cannot.
 #[must_use]
@@ -33,6 +33,18 @@ pub fn sinks_overlap(old: &SinkPlan, new: &SinkPlan) -> bool {
         (SinkKind::Mqtt(_), SinkKind::Mqtt(_)) | (SinkKind::Stdout, SinkKind::Stdout) => false,
         _ => true,
     }
+}
+
+/// Whether `new` can send what `old` had made of its messages and not sent: both
+/// write them into one stream, in the same form.
+#[must_use]
+pub fn sinks_hand_over(old: &SinkPlan, new: &SinkPlan) -> bool {
+    let streams = |plan: &SinkPlan| {
+        let unix = matches!(plan.kind, SinkKind::Unix { mode: UnixMode::Stream, .. });
+        (unix || matches!(plan.kind, SinkKind::Tcp { .. })) && plan.spill.is_none()
+    };
+    let same = old.encode == new.encode && old.frame == new.frame;
+    same && streams(old) && streams(new)
 }
 
 fn stream(kind: &SourceKind) -> Option<SocketAddr> {

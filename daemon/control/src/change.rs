@@ -424,14 +424,19 @@ impl Change {
         }
         if flow.control.settled() == flow.parts || flow.is_ended() {
             let plan = flow.plan.clone();
-            let free = flow.memory_bytes.saturating_sub(scene.running.memory_of(&plan));
+            // Queues that successors empty are there until the next change.
+            let free = match flow.control.has_legacy() {
+                true => 0,
+                false => flow.memory_bytes.saturating_sub(scene.running.memory_of(&plan)),
+            };
             scene.running.free(free);
             let flow = self::flow(scene.running, &self.name)?;
             flow.memory_bytes -= free;
-            self.drained &= !hurried;
+            self.drained &= !hurried || flow.control.discarded() == 0;
             let mut report = self.report("replaced");
             if let Some(components) = &mut report.components {
                 components.discarded = flow.control.discarded();
+                components.handed_over = flow.control.handed_over();
             }
             return Some(Ok(report));
         }
@@ -442,7 +447,7 @@ impl Change {
             return Some(Err(Failure::new("a shard does not give the old version up")));
         }
         let replays = flow.plan.sources.iter().any(|source| source.kind.can_replay());
-        if replays && self.keep.as_ref().is_some_and(|keep| keep.hands_over()) {
+        if replays && self.keep.as_ref().is_some_and(|keep| keep.loses()) {
             let why = "a sink that changed had not accepted everything in time, so that the \
                        sources begin where it had";
             (self.whole, self.drained) = (Some(why.into()), false);
@@ -599,8 +604,7 @@ impl Change {
         let (Some(old), Want::Run(new)) = (&self.old, &self.want) else { return None };
         if let (Some(keep), None) = (&self.keep, &self.whole) {
             let Parts { kept, rebuilt, added, removed } = keep.parts().clone();
-            let (whole, discarded) = (None, 0);
-            return Some(Components { kept, rebuilt, added, removed, whole, discarded });
+            return Some(Components { kept, rebuilt, added, removed, ..Components::default() });
         }
         let diff = ringmain_config::diff(old, new);
         let rebuilt = diff.unchanged.into_iter().chain(diff.changed).collect();

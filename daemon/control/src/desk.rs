@@ -77,6 +77,9 @@ pub(crate) struct Components {
     pub whole: Option<String>,
     /// Messages that sinks which are gone had not accepted in time.
     pub discarded: u64,
+    /// Messages that sinks could not get rid of, and that their successors
+    /// send first.
+    pub handed_over: u64,
 }
 
 impl std::fmt::Display for Components {
@@ -96,6 +99,9 @@ impl std::fmt::Display for Components {
         }
         if self.discarded > 0 {
             write!(f, "; {} messages discarded that no sink took in time", self.discarded)?;
+        }
+        if self.handed_over > 0 {
+            write!(f, "; {} messages left to the next version to send", self.handed_over)?;
         }
         Ok(())
     }

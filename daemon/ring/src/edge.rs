@@ -374,6 +374,11 @@ impl<S> Downstream<S> {
         self.acked
     }
 
+    /// Rings the producer's bell, for what it is to look at elsewhere.
+    pub fn nudge(&self) {
+        self.up.ring();
+    }
+
     /// Whether there is nothing to receive now.
     #[inline]
     #[must_use]

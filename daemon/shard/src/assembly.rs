@@ -101,6 +101,7 @@ impl Assembly<'_, '_> {
             held: false,
             paused: false,
             settling: false,
+            legacy: false,
             gone: Vec::new(),
             floor: 0,
         })

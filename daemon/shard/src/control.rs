@@ -123,6 +123,10 @@ pub(crate) struct Takeover {
     settled: AtomicUsize,
     /// Messages that went with sinks which had not accepted them.
     discarded: AtomicU64,
+    /// Messages that sinks left to their successors.
+    handed_over: AtomicU64,
+    /// Shards on which queues of the version before are being emptied yet.
+    legacies: AtomicUsize,
     /// Why it can only be started anew.
     unfit: Mutex<Option<String>>,
 }
@@ -230,6 +234,30 @@ impl FlowControl {
 
     pub(crate) fn note_discarded(&self, rows: u64) {
         self.takeover.discarded.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    /// Messages that sinks left to their successors, which send them first.
+    #[must_use]
+    pub fn handed_over(&self) -> u64 {
+        self.takeover.handed_over.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn note_handed_over(&self, rows: u64) {
+        self.takeover.handed_over.fetch_add(rows, Ordering::AcqRel);
+    }
+
+    /// Whether queues of the version before are still there.
+    #[must_use]
+    pub fn has_legacy(&self) -> bool {
+        self.takeover.legacies.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn begin_legacy(&self) {
+        self.takeover.legacies.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(crate) fn end_legacy(&self) {
+        self.takeover.legacies.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Why it cannot take the other's place and has to be started anew.

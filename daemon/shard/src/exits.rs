@@ -14,9 +14,38 @@ use ringmain_slab::{RowRef, Slab};
 use crate::dead_letter::DeadLetters;
 use crate::tap::Taps;
 
-/// Set by a producer without credit to ask the consumer to discard its oldest
-/// slab (`drop_oldest`): only the consumer can take something out of a ring.
-pub(crate) type Shed = Arc<AtomicBool>;
+/// What both ends of a queue tell each other beside it.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// Set by a producer without credit to ask the consumer to discard its
+    /// oldest slab (`drop_oldest`): only the consumer can take something out of
+    /// a ring.
+    shed: AtomicBool,
+    /// The consumer that this queue was made for is gone, and its successor
+    /// empties it.
+    handed_over: AtomicBool,
+}
+
+impl Signals {
+    pub(crate) fn ask_to_shed(&self) {
+        self.shed.store(true, Ordering::Release);
+    }
+
+    /// Whether that was asked, once.
+    pub(crate) fn take_shed(&self) -> bool {
+        self.shed.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Acquire)
+    }
+}
+
+pub(crate) type Shed = Arc<Signals>;
 
 /// One exit.
 pub(crate) struct Exit {
@@ -40,7 +69,7 @@ impl Exit {
         match self.when_full {
             WhenFull::DropNewest => true,
             WhenFull::DropOldest => {
-                self.shed.store(true, Ordering::Release);
+                self.shed.ask_to_shed();
                 false
             }
             WhenFull::Block | WhenFull::Spill => false,

@@ -2,7 +2,6 @@
 //! moves batches through them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ringmain_base::Now;
@@ -86,6 +85,9 @@ pub(crate) struct FlowShard {
     pub paused: bool,
     /// Something of the version before is left.
     pub settling: bool,
+    /// Queues of the version before are still being emptied by the successors
+    /// of their sinks.
+    pub legacy: bool,
     /// Owners' numbers of connectors that are gone.
     pub gone: Vec<u32>,
     /// Checkpoints up to here are void.
@@ -162,6 +164,8 @@ impl FlowShard {
         self.exits.settle(now);
         if self.settling {
             work += self.settle_versions(io, now);
+        } else if self.legacy {
+            self.settle_legacy();
         }
         work + self.advance_end(now)
     }
@@ -383,7 +387,7 @@ impl FlowShard {
     fn run_loops(&mut self, now: Now) -> usize {
         let mut work = 0;
         for inlet in &mut self.loops {
-            if self.exits.exits[inlet.exit].shed.swap(false, Ordering::AcqRel) {
+            if self.exits.exits[inlet.exit].shed.take_shed() {
                 work += shed(inlet, &self.exits);
             }
             // What waits at the beginning of the turn, no more: what comes

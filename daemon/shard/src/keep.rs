@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use ringmain_config::{FlowPlan, SinkPlan, SourcePlan};
-use ringmain_connectors::{sinks_overlap, sources_overlap};
+use ringmain_connectors::{sinks_hand_over as hands_over, sinks_overlap, sources_overlap};
 use ringmain_ring::Meter;
 use ringmain_slab::SharedSchema;
 
@@ -47,6 +47,8 @@ pub(crate) struct Follows {
     pub before: Vec<usize>,
     /// It cannot be opened while they are open.
     pub late: bool,
+    /// It can send what the one before it does not get rid of.
+    pub inherits: bool,
 }
 
 /// How the components of two versions of a flow belong together.
@@ -120,6 +122,10 @@ impl Keep {
         overlap(old, new, &sources, &leaving_sources)?;
         let follows = follows(old, new, sinks.iter().copied().chain(letters), &leaving_sinks);
         room(new, &sinks, joints)?;
+        let mut follows = follows;
+        // Dead letters are told apart from messages at the sink that takes
+        // what it refuses itself, not in its queue.
+        follows.iter_mut().skip(new.sinks.len()).for_each(|follows| follows.inherits = false);
         let mut keep = Self {
             sources,
             operators,
@@ -149,10 +155,11 @@ impl Keep {
         !self.leaving_sources.is_empty()
     }
 
-    /// Whether a sink makes room for another version of itself.
+    /// Whether a sink makes room for another version of itself that cannot
+    /// send what it does not get rid of.
     #[must_use]
-    pub fn hands_over(&self) -> bool {
-        self.follows.iter().any(|follows| !follows.before.is_empty())
+    pub fn loses(&self) -> bool {
+        self.follows.iter().any(|follows| !follows.before.is_empty() && !follows.inherits)
     }
 
     fn states_of(&self, old: &FlowPlan, new: &FlowPlan) -> Vec<String> {
@@ -301,7 +308,9 @@ fn follows(
         let before = before.filter(|at| former == Former::Changed(*at) || in_its_way(at));
         let before: Vec<_> = before.collect();
         let late = before.iter().any(in_its_way);
-        Follows { before, late }
+        let inherits = |at: &usize| former == Former::Changed(*at) && hands_over(sinks[*at], plan);
+        let inherits = matches!(&before[..], [at] if inherits(at));
+        Follows { before, late, inherits }
     };
     all_sinks(new).into_iter().zip(formers).map(follows).collect()
 }
@@ -367,7 +376,7 @@ mod tests {
             ..Parts::default()
         };
         assert_eq!(*keep.parts(), parts);
-        assert!(!keep.takes_leave() && !keep.hands_over());
+        assert!(!keep.takes_leave() && !keep.loses());
     }
 
     #[test]

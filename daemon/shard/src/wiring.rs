@@ -9,7 +9,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use ringmain_config::{FlowPlan, WhenFull};
 use ringmain_connectors::{Claims, Placement};
@@ -396,7 +395,7 @@ impl<'a> Wiring<'a> {
             let mut inputs: Vec<Vec<_>> = parts.iter().map(|_| Vec::new()).collect();
             for (from, part) in parts.iter_mut().enumerate() {
                 let to = if each { from } else { home };
-                let shed = Shed::new(AtomicBool::new(false));
+                let shed = Shed::default();
                 let slabs = self.slabs.exits[sink];
                 let (upstream, downstream) = self.edge(slabs, self.shards[from], self.shards[to]);
                 self.exit_meters[sink].push(upstream.meter().clone());
@@ -433,7 +432,7 @@ impl<'a> Wiring<'a> {
             for (part, shard) in parts.iter_mut().zip(&self.shards) {
                 let (upstream, downstream) = self.edge(self.slabs.exits[exit], *shard, *shard);
                 self.exit_meters[exit].push(upstream.meter().clone());
-                let shed = Shed::new(AtomicBool::new(false));
+                let shed = Shed::default();
                 part.exits.push(Some(ExitParts { upstream, when_full, shed }));
                 part.loops.push(downstream);
             }
@@ -450,7 +449,7 @@ impl<'a> Wiring<'a> {
         for (from, part) in parts.iter_mut().enumerate() {
             let (up, down) = self.edge(self.slabs.letters, self.shards[from], self.shards[home]);
             part.letters = Some(up);
-            inputs.push((down, Shed::new(AtomicBool::new(false))));
+            inputs.push((down, Shed::default()));
         }
         let sink = self.plan.sinks.len();
         parts[home].letters_sink = Some(OutletParts { sink, inputs });

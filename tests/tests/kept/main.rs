@@ -327,33 +327,101 @@ fn a_file_that_a_sink_writes_is_taken_over_by_its_next_version() {
 }
 
 #[test]
-fn a_dead_sink_leaves_within_the_deadline_and_says_what_it_takes_along() {
+fn a_dead_sink_that_is_gone_says_what_it_takes_along() {
     let (source, sink, dead) = (free_port(), free_port(), free_port());
     let live = Taker::listen(sink);
-    let gone = |port: u16| {
-        format!(
-            "[sinks.dead]\ntype = \"tcp\"\naddress = \"127.0.0.1:{port}\"\n\
-             inputs = [\"lines\"]\nwhen_full = \"drop_newest\"\n"
-        )
-    };
-    let (_job, daemon, api, feed) = running(&plain(source, sink, &gone(dead)), source);
-    // It moves to where somebody answers.
-    let right = free_port();
-    let answers = Taker::starting_anywhere(right);
-    let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, &gone(right))).ok();
+    let gone = format!(
+        "[sinks.dead]\ntype = \"tcp\"\naddress = \"127.0.0.1:{dead}\"\n\
+         inputs = [\"lines\"]\nwhen_full = \"drop_newest\"\n"
+    );
+    let (_job, daemon, api, feed) = running(&plain(source, sink, &gone), source);
+    until("messages come", || live.came.load(Ordering::Acquire) > 0);
+    let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, "")).ok();
     let components = &report["components"];
     assert_eq!(names(&components["kept"]), ["lines", "live"], "{report}");
+    assert_eq!(names(&components["removed"]), ["dead"], "{report}");
     assert_eq!(report["drained"], false, "{report}");
     assert!(components["discarded"].as_u64().unwrap() > 0, "{report}");
     assert!((1_000..DEADLINE_MS).contains(&report["duration_ms"].as_u64().unwrap()), "{report}");
-    until("messages come", || answers.came.load(Ordering::Acquire) > 0);
-    // It is gone.
-    let report = api.ask("PUT", "/api/v1/flows/plant", &plain(source, sink, "")).ok();
-    assert_eq!(names(&report["components"]["removed"]), ["dead"], "{report}");
     let sent = feed.end();
     live.wait_for(sent);
     assert_eq!(live.accepted.load(Ordering::Acquire), 1);
     assert_eq!(daemon.drain().flow("plant").rows("lines"), [sent, sent, 0, 0]);
+}
+
+/// Corrects the address of a sink that nobody answers: wrong, wrong again in
+/// another way, and right.
+fn correct_the_address(driver: Driver, shards: usize, partition: &str) {
+    let (source, right) = (free_port(), free_port());
+    let (job, daemon, api) = site(driver, shards);
+    let at = |sink: u16, more: &str| {
+        plain(source, sink, "").replace("drain = \"1s\"\nallow_loss = true\n", partition)
+            + &format!("buffer = \"16KiB\"\n{more}")
+    };
+    let made = api.post("/api/v1/flows", &at(free_port(), ""));
+    assert_eq!(made.status, 201, "{}", made.body);
+    let feed = Feed::start(source);
+    let is_stalled = || {
+        let before = feed.sent.load(Ordering::Acquire);
+        std::thread::sleep(Duration::from_millis(100));
+        before > 0 && before == feed.sent.load(Ordering::Acquire)
+    };
+    until("the sink's queue is full", is_stalled);
+    let taker = Taker::listen(right);
+    let more = "retry = { max = \"1s\" }\n";
+    for (sink, more) in [(free_port(), ""), (free_port(), more), (right, more)] {
+        let report = api.ask("PUT", "/api/v1/flows/plant", &at(sink, more)).ok();
+        let components = &report["components"];
+        assert_eq!(names(&components["kept"]), ["lines"], "{report}");
+        assert_eq!(names(&components["rebuilt"]), ["live"], "{report}");
+        assert_eq!(report["drained"], true, "{report}");
+        assert_eq!(components["discarded"], 0, "{report}");
+        assert!(components["handed_over"].as_u64().unwrap() > 0, "{report}");
+        let took_ms = report["duration_ms"].as_u64().unwrap();
+        assert!((1_000..DEADLINE_MS).contains(&took_ms), "{report}");
+    }
+    until("messages come", || taker.came.load(Ordering::Acquire) > 0);
+    let sent = feed.end();
+    taker.wait_for(sent);
+    assert_eq!(taker.accepted.load(Ordering::Acquire), 1);
+    assert_eq!(daemon.drain().flow("plant").rows("live"), [sent, sent, 0, 0]);
+    drop(job);
+}
+
+with_each_driver! {
+    fn a_dead_sink_whose_address_is_corrected_loses_nothing(driver: Driver) {
+        correct_the_address(driver, 1, "");
+    }
+}
+
+#[test]
+fn a_dead_sink_of_two_shards_whose_address_is_corrected_loses_nothing() {
+    correct_the_address(Driver::Auto, 2, "[partition]\nkey = [\"k\"]\n");
+}
+
+#[test]
+fn a_sink_whose_address_is_corrected_does_not_have_its_file_read_again() {
+    const LINES: u64 = 50_000;
+    let (dead, right) = (free_port(), free_port());
+    let (job, daemon, api) = site(Driver::Auto, 1);
+    let lines: String = (0..LINES).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    job.write("in.ndjson", lines);
+    let path = job.path("in.ndjson");
+    let at = |sink: u16| {
+        format!(
+            "name = \"plant\"\n[sources.lines]\ntype = \"file\"\npath = {path:?}\n\
+             mode = \"tail\"\nstart = \"beginning\"\n\
+             [sinks.live]\ntype = \"tcp\"\naddress = \"127.0.0.1:{sink}\"\n\
+             inputs = [\"lines\"]\nbuffer = \"16KiB\"\n"
+        )
+    };
+    assert_eq!(api.post("/api/v1/flows", &at(dead)).status, 201);
+    let taker = Taker::listen(right);
+    let report = api.ask("PUT", "/api/v1/flows/plant", &at(right)).ok();
+    assert_eq!(report["components"]["whole"], Value::Null, "{report}");
+    assert_eq!(names(&report["components"]["kept"]), ["lines"], "{report}");
+    taker.wait_for(LINES);
+    assert_eq!(daemon.drain().flow("plant").rows("lines"), [LINES, LINES, 0, 0]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::control::Phase;
 use crate::flow::FlowShard;
 use crate::inlet::{RemoteInlet, Stage};
 use crate::keep::Former;
+use crate::outlet::Outlet;
 
 /// How long what operators hold back may wait for room when they leave.
 const LET_GO_US: u64 = 2_000_000;
@@ -75,32 +76,58 @@ impl FlowShard {
         let sent = keeps_letters(&staged.keep) || self.exits.dead.is_flushed();
         sent || now.mono_us > *until_us
     }
+
     /// Lets go of what is left of the version before, when it has come to its
     /// end; successors begin then.
     pub(crate) fn settle_versions(&mut self, io: &mut dyn Io, now: Now) -> usize {
         let hurry = self.control.is_in_a_hurry();
         self.exits.part();
         let mut moved = 0;
-        for outlet in self.outlets.iter_mut().filter(|outlet| outlet.leaves && !outlet.left) {
-            let done = outlet.is_done();
-            if !done && hurry {
-                self.control.note_discarded(outlet.discard());
+        for at in 0..self.outlets.len() {
+            let outlet = &mut self.outlets[at];
+            if !outlet.leaves || outlet.left {
+                continue;
             }
-            if done || hurry {
+            let mut done = outlet.is_done();
+            if !done && (hurry || outlet.is_hopeless(now)) {
+                done = match self.heir(at) {
+                    Some(heir) => self.hand_over(at, heir, io, now),
+                    None if hurry => {
+                        self.control.note_discarded(self.outlets[at].discard());
+                        true
+                    }
+                    None => false,
+                };
+            }
+            if done {
+                let outlet = &mut self.outlets[at];
                 outlet.close(io);
                 outlet.left = true;
                 self.gone.push(outlet.owner);
                 moved += 1;
             }
         }
-        let gone = &self.gone;
         // They stand behind all others, and go together: numbers stay.
         if self.outlets.iter().all(|outlet| outlet.leaves == outlet.left) {
             self.outlets.retain(|outlet| !outlet.left);
         }
-        if hurry {
-            self.exits.leaving.clear();
+        moved += self.begin_successors(io, now);
+        let left = self.outlets.iter().any(|outlet| outlet.leaves);
+        let wait = self.exits.leaving.iter().any(|exit| !exit.shed.is_handed_over());
+        if !left && !wait && self.control.phase() >= Phase::Run {
+            self.settling = false;
+            self.legacy = !self.exits.leaving.is_empty();
+            if self.legacy {
+                self.control.begin_legacy();
+            }
+            self.control.note_settled();
         }
+        moved
+    }
+
+    /// Opens and lets begin whoever waited for sinks that are gone.
+    fn begin_successors(&mut self, io: &mut dyn Io, now: Now) -> usize {
+        let (gone, mut moved) = (&self.gone, 0);
         for outlet in self.outlets.iter_mut().chain(&mut self.dead_outlet) {
             outlet.after.retain(|owner| !gone.contains(owner));
             if outlet.late && outlet.after.is_empty() {
@@ -114,11 +141,31 @@ impl FlowShard {
                 }
             }
         }
-        let left = self.outlets.iter().any(|outlet| outlet.leaves);
-        if !left && self.exits.leaving.is_empty() && self.control.phase() >= Phase::Run {
-            self.settling = false;
-            self.control.note_settled();
-        }
         moved
+    }
+
+    /// Who can send what a sink that leaves does not get rid of.
+    fn heir(&self, leaving: usize) -> Option<usize> {
+        let owner = self.outlets[leaving].owner;
+        let follows = |outlet: &Outlet| outlet.inherits && outlet.after == [owner];
+        self.outlets.iter().position(follows)
+    }
+
+    /// Gives everything that a sink has, and everything on its way to it, to
+    /// its successor. True when that is done.
+    fn hand_over(&mut self, from: usize, to: usize, io: &mut dyn Io, now: Now) -> bool {
+        let dead = &mut self.exits.dead;
+        let Some(estate) = self.outlets[from].bequeath(io, dead, now) else { return false };
+        self.control.note_handed_over(self.outlets[to].inherit(estate));
+        true
+    }
+
+    /// Looks whether successors have emptied the queues that they took over.
+    pub(crate) fn settle_legacy(&mut self) {
+        self.exits.part();
+        if self.exits.leaving.is_empty() {
+            self.legacy = false;
+            self.control.end_legacy();
+        }
     }
 }

@@ -40,7 +40,7 @@ impl FlowShard {
         self.take_exits(&parts, &keep, staged.exits);
         self.cells = parts.cells.clone();
         let left = self.take_letters(&mut parts, &keep, staged.dead_outlet);
-        self.take_outlets(&keep, &old_graph, staged.outlets, left);
+        self.take_outlets(&keep, &old_graph, staged.outlets, left, now);
         self.exits.dead.rename(names.clone());
         self.last_resort.rename(names);
         self.exits.cells = parts.cells.clone();
@@ -56,6 +56,7 @@ impl FlowShard {
         self.checkpoint_wanted = false;
         self.inlets = staged.inlets;
         (self.held, self.paused, self.settling) = (false, false, true);
+        self.legacy = false;
         for (operator, code) in self.chain.code_versions() {
             self.control.note_code(operator, code, now.wall_us);
         }
@@ -200,6 +201,7 @@ impl FlowShard {
         old_graph: &crate::graph::Graph,
         fresh: Vec<Outlet>,
         letters: Option<Outlet>,
+        now: Now,
     ) {
         let count = self.control.components.len();
         let cells = self.cells.clone();
@@ -220,7 +222,9 @@ impl FlowShard {
             before.map(|(_, outlet): &(usize, Outlet)| outlet.owner).collect()
         };
         for mut outlet in fresh {
-            outlet.after = owners(&keep.follows[outlet.component - self.first_sink(keep)]);
+            let follows = &keep.follows[outlet.component - self.first_sink(keep)];
+            outlet.after = owners(follows);
+            outlet.inherits = follows.inherits;
             self.outlets.push(outlet);
         }
         if let (Some(outlet), Some(follows)) =
@@ -232,8 +236,7 @@ impl FlowShard {
         for (was, mut outlet) in left {
             let at = keep.leaving_sinks.iter().position(|at| *at == was).unwrap_or(0);
             outlet.renumber(count + at, &cells);
-            outlet.leaves = true;
-            outlet.stop();
+            outlet.leave(now);
             self.outlets.push(outlet);
         }
     }

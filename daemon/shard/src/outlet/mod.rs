@@ -7,7 +7,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use ringmain_base::{Now, Reason};
 use ringmain_connectors::{Cx, Health, Refusals, Sink};
@@ -21,6 +20,7 @@ use crate::exits::Shed;
 use crate::scoped::{Holdings, ScopedIo};
 use crate::spill::{self, Spill};
 
+mod estate;
 mod spilling;
 
 use spilling::Spilling;
@@ -34,6 +34,10 @@ struct Input {
     drained: bool,
     /// Slabs of this input that are finished.
     finished: u64,
+    /// What comes by an input of a lower rank comes first.
+    rank: u32,
+    /// It was another sink's.
+    inherited: bool,
 }
 
 struct Current {
@@ -83,6 +87,9 @@ pub(crate) struct Outlet {
     pub after: Vec<u32>,
     /// It cannot be opened before they have.
     pub late: bool,
+    /// It goes on with what the one before it does not get rid of.
+    pub inherits: bool,
+    leave: estate::Leave,
 }
 
 /// Rows of the sink that it refused and that are still to be taken off the
@@ -104,7 +111,14 @@ impl Outlet {
         cells: Arc<[Arc<Cells>]>,
         spill: Option<Spill>,
     ) -> Self {
-        let input = |(downstream, shed)| Input { downstream, shed, drained: false, finished: 0 };
+        let input = |(downstream, shed)| Input {
+            downstream,
+            shed,
+            drained: false,
+            finished: 0,
+            rank: 0,
+            inherited: false,
+        };
         Self {
             sink,
             component,
@@ -124,6 +138,8 @@ impl Outlet {
             left: false,
             after: Vec::new(),
             late: false,
+            inherits: false,
+            leave: estate::Leave::default(),
         }
     }
 
@@ -141,13 +157,9 @@ impl Outlet {
     /// Messages that it was given and nobody has accepted. They are taken off
     /// its queues and counted as dropped.
     pub(crate) fn discard(&mut self) -> u64 {
-        let pushed = |pending: &Pending| match pending {
-            Pending::Pushed { rows, .. } => *rows,
-            Pending::Shed(_) => 0,
-        };
         let current = self.current.take();
         let partly = current.as_ref().map_or(0, |current| current.from as u64);
-        let given = self.pending.drain(..).map(|p| pushed(&p)).sum::<u64>() + partly;
+        let given = self.pending.drain(..).map(|pending| pending.rows()).sum::<u64>() + partly;
         let mut queued = current.map_or(0, |current| current.slab.len() as u64) - partly;
         for input in &mut self.inputs {
             while let Some(item) = input.downstream.recv() {
@@ -159,6 +171,8 @@ impl Outlet {
         let cells = &self.cells[self.component];
         cells.rows_in.add(queued);
         cells.dropped_full.add(given + queued);
+        // Nobody is behind these queues any more.
+        self.inputs.clear();
         given + queued
     }
 
@@ -212,7 +226,7 @@ impl Outlet {
 
     /// One bounded step; returns how much was done.
     pub(crate) fn turn(&mut self, io: &mut dyn Io, dead: &mut DeadLetters, now: Now) -> usize {
-        if !self.after.is_empty() || self.left {
+        if !self.after.is_empty() || self.left || self.leave.is_retiring() {
             return 0;
         }
         self.scoped(io, |outlet, io| outlet.step(io, dead, now))
@@ -265,6 +279,9 @@ impl Outlet {
         if !self.after.is_empty() || self.left {
             return None;
         }
+        if let Some(at_us) = self.leave.looks_at_us() {
+            return self.sink.wake_at_us().map_or(Some(at_us), |own| Some(own.min(at_us)));
+        }
         let spilling = self.spilling.as_ref().and_then(|s| s.wake_at_us(self.current.is_some()));
         self.sink.wake_at_us().into_iter().chain(spilling).min()
     }
@@ -283,10 +300,14 @@ impl Outlet {
     }
 
     fn receive(&mut self) -> Option<Current> {
+        let rank = self.rank_at_hand();
         for _ in 0..self.inputs.len() {
-            let at = self.next;
-            self.next = (at + 1) % self.inputs.len();
+            let at = self.next % self.inputs.len();
+            self.next = at + 1;
             let input = &mut self.inputs[at];
+            if input.rank > rank {
+                continue;
+            }
             match input.downstream.recv() {
                 Some(Item::Slab { slab, .. }) => {
                     return Some(Current { input: at, slab, from: 0, unit_from: 0 });
@@ -311,7 +332,7 @@ impl Outlet {
 
     fn shed_where_asked(&mut self) {
         for (at, input) in self.inputs.iter_mut().enumerate() {
-            if !input.shed.swap(false, Ordering::AcqRel) {
+            if !input.shed.take_shed() {
                 continue;
             }
             match input.downstream.recv() {
@@ -353,6 +374,7 @@ impl Outlet {
             for input in &mut self.inputs {
                 input.downstream.ack(input.finished);
             }
+            self.drop_empty_estate();
         }
         work
     }
