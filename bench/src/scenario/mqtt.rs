@@ -4,25 +4,32 @@
 //!
 //! Measured: out, from the start of the process until its end (with QoS 1 that
 //! is the last acknowledgement); in, from the first publication that the load
-//! generator sends until the last has arrived (the daemon's is in a file then). CPU time is that of the client
-//! alone, start included. The broker is the limit of most rates. Verified: out,
-//! that the broker has received every publication (QoS 1: acknowledged); in,
-//! that every one arrived.
+//! generator sends until the last has been written to a file, by both. What is
+//! received may also be kept nowhere, by both: then only CPU time counts, since
+//! nobody sees when the daemon has the last one. rumqttc's client writes and
+//! acknowledges whenever nothing more is at hand, as the daemon does. CPU time
+//! is that of the client alone, start included. The broker is the limit of most
+//! rates. Verified: out, that the broker has received every publication (QoS 1:
+//! acknowledged); in, that every one arrived.
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use super::Round;
-use crate::daemon::{Daemon, free_tcp_port, poll, quoted, written_ns};
+use crate::daemon::{Daemon, cpu_s, free_tcp_port, poll, quoted, written_ns};
 use crate::load::child;
-use crate::measure::{Env, Wrong, mix, verify};
+use crate::measure::{Env, Wrong, mix, monotonic_ns, verify};
 use crate::report::Figure;
 use crate::rival::{Direction, Rival};
 
 pub(super) const TOPIC: &str = "bench/t";
 const MESSAGE_BYTES: u64 = 100;
+/// A broker that has not worked for so long has passed everything on.
+const REST: Duration = Duration::from_millis(20);
 /// More than a broker carries, so that the start of processes matters less.
 const GUESS_PER_S: f64 = 2e5;
 
@@ -39,9 +46,13 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
             figures.extend(pair(&format!("out, QoS {qos}"), count, ours, theirs));
         }
         for qos in [0, 1] {
-            let ours = subscribe(env, &broker, count, qos)?;
-            let theirs = subscribe_rival(env, &broker, count, qos)?;
-            figures.extend(pair(&format!("in, QoS {qos}"), count, ours, theirs));
+            let name = format!("in, QoS {qos}");
+            let ours = subscribe(env, &broker, count, qos, Keep::Nowhere)?;
+            let theirs = subscribe_rival(env, &broker, count, qos, Keep::Nowhere)?;
+            figures.extend(cpu(&format!("{name}, kept nowhere"), count, ours, theirs));
+            let ours = subscribe(env, &broker, count, qos, Keep::File)?;
+            let theirs = subscribe_rival(env, &broker, count, qos, Keep::File)?;
+            figures.extend(pair(&format!("{name}, to a file"), count, ours, theirs));
         }
         Ok(figures)
     }))
@@ -50,16 +61,34 @@ pub(super) fn prepare(env: &Env) -> Result<Round, Wrong> {
 /// Seconds, and seconds of CPU time.
 type Times = (f64, f64);
 
+/// Where what is received goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Nowhere,
+    File,
+}
+
 fn pair(name: &str, count: u64, ours: Times, theirs: Times) -> Vec<Figure> {
     let rate = |times: Times| count as f64 / times.0 / 1e6;
+    let of = |what: &str| format!("{name}: {what}");
+    let mut figures = vec![
+        Figure::rate(of("messages"), rate(ours)).proof(count, mix(count, 100)),
+        Figure::rate(of("rumqttc"), rate(theirs)).proof(count, mix(count, 100)),
+        Figure::new(format!("  {name}: rate, times rumqttc's"), rate(ours) / rate(theirs), "x")
+            .at_least(1.0),
+    ];
+    figures.extend(cpu(name, count, ours, theirs));
+    figures
+}
+
+fn cpu(name: &str, count: u64, ours: Times, theirs: Times) -> Vec<Figure> {
     let us = |times: Times| 1e6 * times.1 / count as f64;
     let of = |what: &str| format!("{name}: {what}");
     vec![
-        Figure::rate(of("messages"), rate(ours)).proof(count, mix(count, 100)),
-        Figure::rate(of("rumqttc"), rate(theirs)).proof(count, mix(count, 100)),
-        Figure::new(format!("  {name}: rate, times rumqttc's"), rate(ours) / rate(theirs), "x"),
-        Figure::new(of("CPU time"), us(ours), "us/msg"),
-        Figure::new(of("CPU time, rumqttc"), us(theirs), "us/msg"),
+        Figure::new(of("CPU time"), us(ours), "us/msg").proof(count, mix(count, 100)),
+        Figure::new(of("CPU time, rumqttc"), us(theirs), "us/msg").proof(count, mix(count, 100)),
+        Figure::new(format!("  {name}: CPU time, times rumqttc's"), ours.1 / theirs.1, "x")
+            .at_most(1.0),
     ]
 }
 
@@ -88,9 +117,15 @@ qos = {qos}
     Ok((ended.wall_s, ended.cpu_s))
 }
 
-fn subscribe(env: &Env, broker: &Broker, count: u64, qos: u8) -> Result<Times, Wrong> {
+fn subscribe(env: &Env, broker: &Broker, count: u64, qos: u8, keep: Keep) -> Result<Times, Wrong> {
     let (port, output) = (broker.port, env.dir().join("mqtt.out"));
     let _ = fs::remove_file(&output);
+    let sink = match keep {
+        Keep::Nowhere => "type = \"blackhole\"".to_owned(),
+        Keep::File => {
+            format!("type = \"file\"\npath = {}\nencode = \"text\"", quoted(&output))
+        }
+    };
     let flow = format!(
         "name = \"mqtt-in\"
 [sources.in]
@@ -102,35 +137,58 @@ topics = [\"{TOPIC}\"]
 qos = {qos}
 decode = \"text\"
 [sinks.out]
-type = \"file\"
 inputs = [\"in\"]
-path = {}
-encode = \"text\"
-",
-        quoted(&output)
+{sink}
+"
     );
     let before = broker.subscriptions();
     let daemon = Daemon::start(env, "mqtt-in", &flow, "0")?;
     broker.wait_for_more_than(before)?;
     let began_ns = feed(env, broker, count, qos)?;
-    let bytes = count * (MESSAGE_BYTES + 1);
-    let written_ns = poll("publications are missing", || {
-        let whole = fs::metadata(&output).is_ok_and(|meta| meta.len() >= bytes);
-        whole.then(|| written_ns(&output))
-    })?;
+    let ended_ns = match keep {
+        Keep::Nowhere => {
+            broker.rest()?;
+            monotonic_ns()
+        }
+        Keep::File => whole(&output, count)?,
+    };
     daemon.stop()?;
     let ended = daemon.end()?;
     verify("publications received", ended.summary.of("out")?.rows_out, count)?;
-    Ok((written_ns.saturating_sub(began_ns) as f64 / 1e9, ended.cpu_s))
+    Ok((ended_ns.saturating_sub(began_ns) as f64 / 1e9, ended.cpu_s))
 }
 
-fn subscribe_rival(env: &Env, broker: &Broker, count: u64, qos: u8) -> Result<Times, Wrong> {
+fn subscribe_rival(
+    env: &Env,
+    broker: &Broker,
+    count: u64,
+    qos: u8,
+    keep: Keep,
+) -> Result<Times, Wrong> {
+    let output = env.dir().join("mqtt.rival");
+    let _ = fs::remove_file(&output);
     let before = broker.subscriptions();
-    let rival = Rival::start(Direction::In, broker.port, count, qos)?;
+    let direction = match keep {
+        Keep::Nowhere => Direction::In(None),
+        Keep::File => Direction::In(Some(&output)),
+    };
+    let rival = Rival::start(direction, broker.port, count, qos)?;
     broker.wait_for_more_than(before)?;
     let began_ns = feed(env, broker, count, qos)?;
-    let (ended_ns, cpu) = rival.end_at()?;
+    let (mut ended_ns, cpu) = rival.end_at()?;
+    if keep == Keep::File {
+        ended_ns = whole(&output, count)?;
+    }
     Ok((ended_ns.saturating_sub(began_ns) as f64 / 1e9, cpu))
+}
+
+/// When a file got the last of so many lines.
+fn whole(output: &Path, count: u64) -> Result<u64, Wrong> {
+    let bytes = count * (MESSAGE_BYTES + 1);
+    poll("publications are missing", || {
+        let whole = fs::metadata(output).is_ok_and(|meta| meta.len() >= bytes);
+        whole.then(|| written_ns(output))
+    })
 }
 
 /// When the generator began.
@@ -187,6 +245,15 @@ impl Broker {
 
     fn wait_for_more_than(&self, before: usize) -> Result<(), Wrong> {
         poll("nobody subscribes", || (self.subscriptions() > before).then_some(()))
+    }
+
+    /// Waits until the broker has nothing more to do.
+    fn rest(&self) -> Result<(), Wrong> {
+        poll("mosquitto does not come to rest", || {
+            let before = cpu_s(self.child.id())?;
+            thread::sleep(REST);
+            (cpu_s(self.child.id())? <= before).then_some(())
+        })
     }
 
     /// Waits until somebody subscribes to the topic of the bench.

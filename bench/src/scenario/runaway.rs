@@ -52,7 +52,8 @@ fn run(env: &Env, name: &str, cores: &str, runaway: bool) -> Result<Vec<Figure>,
     let daemon = Daemon::start_with(env, &setup)?;
     let amount = match env.amount {
         Amount::Seconds(seconds) => Amount::Seconds(seconds.max(SECONDS_MIN)),
-        Amount::Messages(_) => Amount::Messages(RATE / 2),
+        // As long: a runaway comes every half second, and not the first at once.
+        Amount::Messages(_) => Amount::Messages(RATE),
     };
     let (to, back) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{echo}"));
     let (rate, times) = (RATE.to_string(), times(amount, RATE));

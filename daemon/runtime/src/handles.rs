@@ -23,6 +23,8 @@ pub(crate) struct Open {
     /// Everything asked of this handle that has not ended.
     pub(crate) ops: Vec<Key>,
     pub(crate) closing: bool,
+    /// Nobody waits for what is written here.
+    pub(crate) patient: bool,
 }
 
 #[derive(Debug)]
@@ -42,8 +44,9 @@ impl Handles {
     }
 
     pub(crate) fn add(&mut self, fd: OwnedFd, kind: Kind) -> io::Result<Handle> {
-        let open =
-            Open { fd, kind, writes: WriteQueue::default(), ops: Vec::new(), closing: false };
+        let (writes, ops) = (WriteQueue::default(), Vec::new());
+        // Only what goes out through a socket may be an answer.
+        let open = Open { fd, kind, writes, ops, closing: false, patient: !kind.is_socket() };
         let full = |_| io::Error::from_raw_os_error(libc::ENFILE);
         self.slots.insert(open).map(pack).map_err(full)
     }

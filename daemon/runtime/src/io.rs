@@ -180,6 +180,11 @@ pub trait Io {
     /// `None` when it is closed, or when there is none (in the twin).
     fn descriptor(&self, handle: Handle) -> Option<BorrowedFd<'_>>;
 
+    /// Whoever reads what is written here is not kept waiting by a fraction of
+    /// a millisecond more ([`crate::GATHER_US`]), as over all other sockets:
+    /// acknowledgements within a wide window. For as long as it is open.
+    fn patient(&mut self, handle: Handle);
+
     /// Cancels what is in flight on the handle, then closes it. Writes that
     /// were not done are given up: close after the last `Written`.
     fn close(&mut self, handle: Handle);

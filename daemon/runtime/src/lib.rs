@@ -25,7 +25,7 @@ pub mod uring;
 mod waker;
 mod writes;
 
-pub use driver::Driver;
+pub use driver::{Driver, GATHER_US};
 pub use io::{Event, EventKind, Group, Handle, Io, Lease, OpId, Peer};
 pub use memory::MemoryIo;
 pub use pollio::PollIo;

@@ -83,6 +83,10 @@ impl Io for ScopedIo<'_> {
         self.io.descriptor(handle)
     }
 
+    fn patient(&mut self, handle: Handle) {
+        self.io.patient(handle);
+    }
+
     fn close(&mut self, handle: Handle) {
         self.holdings.handles.remove(&handle);
         self.io.close(handle);

@@ -41,6 +41,9 @@ pub(super) const OUT_BYTES: usize = 64 << 10;
 const SHORT_LIFE_US: u64 = 5_000_000;
 /// So many short lives in a row are no accident.
 const SHORT_LIVES: u32 = 3;
+/// Beside a window of so many messages, an acknowledgement may be a fraction of
+/// a millisecond late.
+const WIDE_WINDOW: u16 = 64;
 /// Waits when another client has the same id.
 const CLASH_RETRY: RetryPlan = RetryPlan::new(2_000_000, 60_000_000);
 
@@ -295,6 +298,9 @@ impl Client {
     fn greet(&mut self, handle: Handle, until_us: u64, cx: &mut Cx<'_>) {
         let Some(group) = self.group else { return cx.io.close(handle) };
         self.resolver.works();
+        if self.plan.max_inflight >= WIDE_WINDOW {
+            cx.io.patient(handle);
+        }
         self.state = State::Greeting { handle, until_us };
         self.receiving = true;
         cx.io.receive(handle, group, OpId { owner: cx.owner, tag: READ_TAG });

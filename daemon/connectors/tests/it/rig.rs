@@ -448,6 +448,9 @@ impl Io for Faulty {
     fn descriptor(&self, handle: Handle) -> Option<BorrowedFd<'_>> {
         self.inner.descriptor(handle)
     }
+    fn patient(&mut self, handle: Handle) {
+        self.inner.patient(handle);
+    }
     fn close(&mut self, handle: Handle) {
         self.inner.close(handle);
     }

@@ -228,6 +228,8 @@ impl Io for MemoryIo {
         None
     }
 
+    fn patient(&mut self, _: Handle) {}
+
     fn close(&mut self, handle: Handle) {
         let Some(at) = self.handles.remove(key(handle)) else { return };
         if let Kind::Stream { closed, .. } = &mut self.things[at].kind {

@@ -211,6 +211,8 @@ impl Io for PollIo {
         self.handles.get(handle).filter(|open| !open.closing).map(|open| open.fd.as_fd())
     }
 
+    fn patient(&mut self, _: Handle) {}
+
     fn close(&mut self, handle: Handle) {
         let Some(open) = self.handles.usable(handle) else { return };
         open.closing = true;

@@ -11,6 +11,10 @@
 //! by another shard, the next one begins with looking at the rings for as long
 //! as a sleep would cost; the first time that this is in vain, it is left.
 //!
+//! Where little comes but often, a sleep and two turns for each message cost
+//! more than what is done about it. So while waits are short on average, and
+//! ended by I/O, the driver may gather ([`Driver::wait_for_more`]).
+//!
 //! Knows nothing of executors, so it is tested without one.
 
 use std::io;
@@ -19,7 +23,7 @@ use ringmain_base::{Clock, SystemClock};
 
 use super::heartbeat::Heartbeat;
 use super::turn::{Next, Turn};
-use crate::driver::{Driver, shorter};
+use crate::driver::{Driver, GATHER_US, shorter};
 
 /// Time between visits to the executor while busy.
 const REACTOR_EVERY_US: u64 = 1_000;
@@ -30,6 +34,13 @@ const SHORT_WAIT_US: u64 = 500;
 const WATCH_US: u64 = 50;
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 16;
+
+/// Shorter waits on average make a trickle, longer ones are the end of it:
+/// gathering does not bring several things together any more.
+const TRICKLE_US: u64 = 50;
+const SPARSE_US: u64 = GATHER_US + GATHER_US / 2;
+/// Of the waits that the average is over.
+const WAITS: u64 = 8;
 
 /// What the thread is to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +65,10 @@ pub(crate) struct Pace<'a> {
     waits_first: bool,
     /// The last wait was short, and another shard ended it.
     watches: bool,
+    /// How long waits last on average, where no other shard ends them.
+    wait_us: u64,
+    /// Little comes, but often.
+    trickles: bool,
 }
 
 impl<'a> Pace<'a> {
@@ -71,6 +86,8 @@ impl<'a> Pace<'a> {
             idle_turns: 0,
             waits_first,
             watches: false,
+            wait_us: SPARSE_US,
+            trickles: false,
         }
     }
 
@@ -96,7 +113,8 @@ impl<'a> Pace<'a> {
 
     fn idle(&mut self, io: &mut dyn Driver, wake_in_us: Option<u64>) -> io::Result<Step> {
         self.idle_turns += 1;
-        if self.idle_turns == 1 {
+        let gathers = self.trickles && io.may_gather();
+        if self.idle_turns == 1 && !gathers {
             return Ok(Step::Again);
         }
         if self.watches {
@@ -112,8 +130,13 @@ impl<'a> Pace<'a> {
         }
         let began_us = self.clock.now().mono_us;
         self.heartbeat.rest(began_us);
-        if self.waits_first && self.idle_turns == 2 {
-            io.wait(shorter(wake_in_us, Some(SHORT_WAIT_US)))?;
+        if self.waits_first && self.idle_turns <= 2 {
+            self.idle_turns = 2;
+            let timeout_us = shorter(wake_in_us, Some(SHORT_WAIT_US));
+            match gathers {
+                true => io.wait_for_more(timeout_us)?,
+                false => io.wait(timeout_us)?,
+            }
             self.learn(self.clock.now().mono_us.saturating_sub(began_us));
             self.turn.unpark();
             return Ok(Step::Again);
@@ -121,9 +144,16 @@ impl<'a> Pace<'a> {
         Ok(Step::Park(wake_in_us))
     }
 
-    /// After a wait: whether looking would have been cheaper.
+    /// After a wait: whether looking, or a longer one, would have been cheaper.
     fn learn(&mut self, waited_us: u64) {
-        self.watches = waited_us < WATCH_US && self.turn.has_news();
+        let news = self.turn.has_news();
+        self.watches = waited_us < WATCH_US && news;
+        self.wait_us = match news {
+            true => SPARSE_US,
+            false => (self.wait_us * (WAITS - 1) + waited_us) / WAITS,
+        };
+        let below_us = if self.trickles { SPARSE_US } else { TRICKLE_US };
+        self.trickles = self.wait_us < below_us;
     }
 
     /// Looks at the rings for a while; true when something has come.
@@ -251,6 +281,33 @@ mod tests {
             pace.learn(waited_us);
             assert_eq!(pace.watches, watches, "{waited_us}");
         }
+    }
+
+    #[test]
+    fn waits_that_are_short_on_average_are_a_trickle_until_they_are_long() {
+        let heartbeat = Heartbeat::default();
+        let mut pace = pace(&[], false, &[], &heartbeat);
+        let mut learn = |waited_us: u64, times: usize| {
+            (0..times).for_each(|_| pace.learn(waited_us));
+            pace.trickles
+        };
+        assert!(!learn(10, 4), "a few may be chance");
+        assert!(learn(10, 40));
+        assert!(learn(GATHER_US + 40, 100), "as long as gathering takes");
+        assert!(learn(500, 1), "one may be chance");
+        assert!(!learn(500, 20));
+        assert!(!learn(GATHER_US, 100), "too long to begin with it");
+    }
+
+    #[test]
+    fn where_another_shard_ends_a_wait_nothing_is_gathered() {
+        let heartbeat = Heartbeat::default();
+        let news: Vec<bool> = (0..41).map(|at| at == 40).collect();
+        let mut pace = pace(&[], false, &news, &heartbeat);
+        (0..40).for_each(|_| pace.learn(10));
+        assert!(pace.trickles);
+        pace.learn(10);
+        assert!(!pace.trickles);
     }
 
     #[test]

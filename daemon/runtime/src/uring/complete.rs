@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::{cqueue, types};
 
-use super::UringIo;
 use super::op::{self, TOKEN_IGNORE, TOKEN_PARK, TOKEN_WAKE, What};
 use super::ring::Completion;
+use super::{HURRIED_WAITS, UringIo};
 use crate::io::{Event, EventKind, Group, Lease, OpId};
 use crate::slots::Key;
 use crate::sys::sockets::{self, Kind};
@@ -49,6 +49,7 @@ impl UringIo {
                     return self.start_waiting(group);
                 };
                 let lease = self.groups.lend(group, index, 0, completion.result as u32);
+                self.received_bytes += lease.len();
                 events.push(Event { op: id, kind: EventKind::Received { lease } });
                 self.go_on(key);
             }
@@ -57,6 +58,7 @@ impl UringIo {
                     return self.start_waiting(group);
                 };
                 let whole = self.groups.lend(group, index, 0, completion.result as u32);
+                self.received_bytes += whole.len();
                 self.datagrams_received(id, whole, events);
                 self.go_on(key);
             }
@@ -189,6 +191,9 @@ impl UringIo {
             // Shorter than its own header: no buffer of ours is that small.
             return self.give_back(whole);
         };
+        // The kernel has room for a few hundred small datagrams by default, and
+        // loses the next; for ten of a local sender, which waits for more room.
+        self.hurried_waits = HURRIED_WAITS;
         let lease = Lease { offset, len, ..whole };
         let kind = EventKind::Datagrams { lease, segment_bytes, peer, truncated };
         events.push(Event { op: id, kind });

@@ -11,13 +11,14 @@ use std::io;
 
 use io_uring::{IoUring, Submitter, squeue, types};
 
+use crate::driver::GATHER_US;
+
 const SQ_ENTRIES: u32 = 256;
 const CQ_ENTRIES: u32 = 4096;
 /// enter(2): run deferred work, do not wait.
 const GETEVENTS: u32 = 1;
-/// Completions worth waiting for a little longer, and how much longer.
+/// Completions that are worth no longer wait.
 const GATHER: usize = 32;
-const GATHER_US: u32 = 50;
 
 /// One completion, copied out of the queue.
 #[derive(Clone, Copy, Debug)]
@@ -110,8 +111,8 @@ impl Ring {
         transient(entered)
     }
 
-    /// Submits and waits for a completion, at most `timeout_us`. `gather`:
-    /// many are under way, so wait a little for more of them.
+    /// Submits and waits for a completion, at most `timeout_us`; with `gather`
+    /// it sleeps through the first [`GATHER_US`], unless [`GATHER`] are there.
     pub(crate) fn wait(&mut self, timeout_us: Option<u64>, gather: bool) -> io::Result<()> {
         self.refill();
         if !self.spill.is_empty() {
@@ -123,12 +124,16 @@ impl Ring {
         let nanos = (timeout_us % 1_000_000) as u32 * 1_000;
         let timeout = types::Timespec::new().sec(timeout_us / 1_000_000).nsec(nanos);
         let mut args = types::SubmitArgs::new().timespec(&timeout);
-        let gather = gather && self.can_gather;
         if gather {
-            args = args.min_wait_usec(GATHER_US);
+            args = args.min_wait_usec(GATHER_US.min(timeout_us) as u32);
         }
         let want = if gather { GATHER } else { 1 };
         transient(self.ring.submitter().submit_with_args(want, &args))
+    }
+
+    /// Whether the kernel can (from 6.12 on).
+    pub(crate) fn can_gather(&self) -> bool {
+        self.can_gather
     }
 
     /// Moves up to `max` completions out of the queue.
