@@ -1,7 +1,7 @@
 //! When the io_uring driver sleeps a little longer to take up more at once, and
 //! that nothing is lost or turned round by it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -133,6 +133,22 @@ fn what_comes_piece_by_piece_while_it_gathers_is_there_in_order() {
         got.chunks_exact(4).map(|piece| u32::from_le_bytes(piece.try_into().unwrap())).collect();
     assert_eq!(pieces, (0..PIECES).collect::<Vec<_>>());
     rig.io.drop_group(rig.group);
+}
+
+#[test]
+fn an_answer_never_comes_before_the_end_of_the_write_that_it_is_to() {
+    let Some(mut rig) = Rig::new() else { return };
+    rig.io.write(rig.near, b"question".to_vec(), None, WRITE);
+    rig.wait();
+    let mut question = [0; 8];
+    rig.far.read_exact(&mut question).unwrap();
+    rig.far.write_all(b"answer").unwrap();
+    let mut events = Vec::new();
+    while events.len() < 2 {
+        rig.io.poll(&mut events, 64);
+    }
+    assert!(matches!(events[0].kind, EventKind::Written { .. }), "{events:?}");
+    assert!(matches!(events[1].kind, EventKind::Received { .. }), "{events:?}");
 }
 
 #[test]

@@ -12,15 +12,14 @@ use io_uring::{cqueue, types};
 use super::op::{self, TOKEN_IGNORE, TOKEN_PARK, TOKEN_WAKE, What};
 use super::ring::Completion;
 use super::{HURRIED_WAITS, UringIo};
-use crate::io::{Event, EventKind, Group, Lease, OpId};
+use crate::io::{EventKind, Group, Lease, OpId};
 use crate::slots::Key;
 use crate::sys::sockets::{self, Kind};
 use crate::sys::{cancelled, datagrams};
 
 impl UringIo {
-    /// Works one completion off. What is not final goes to `events` directly,
-    /// what is final to the queue of reports.
-    pub(super) fn complete(&mut self, completion: Completion, events: &mut Vec<Event>) {
+    /// Works one completion off.
+    pub(super) fn complete(&mut self, completion: Completion) {
         let is_last = !cqueue::more(completion.flags);
         match completion.user_data {
             TOKEN_IGNORE => return,
@@ -40,7 +39,7 @@ impl UringIo {
             return self.became_ready(key, completion.result);
         }
         match op.what {
-            What::Accept => self.accepted(key, id, completion, events),
+            What::Accept => self.accepted(key, id, completion),
             What::Connect { .. } => self.connected(key, completion.result),
             What::Receive(group) => {
                 let Some(index) = self.filled(key, group, completion) else {
@@ -50,7 +49,7 @@ impl UringIo {
                 };
                 let lease = self.groups.lend(group, index, 0, completion.result as u32);
                 self.received_bytes += lease.len();
-                events.push(Event { op: id, kind: EventKind::Received { lease } });
+                self.report(id, EventKind::Received { lease });
                 self.go_on(key);
             }
             What::Datagrams(group) => {
@@ -59,7 +58,7 @@ impl UringIo {
                 };
                 let whole = self.groups.lend(group, index, 0, completion.result as u32);
                 self.received_bytes += whole.len();
-                self.datagrams_received(id, whole, events);
+                self.datagrams_received(id, whole);
                 self.go_on(key);
             }
             What::Read { group, .. } => {
@@ -107,7 +106,7 @@ impl UringIo {
         }
     }
 
-    fn accepted(&mut self, key: Key, id: OpId, completion: Completion, events: &mut Vec<Event>) {
+    fn accepted(&mut self, key: Key, id: OpId, completion: Completion) {
         match done(completion.result) {
             Ok(()) => {
                 // SAFETY: the kernel has just given us this descriptor.
@@ -116,7 +115,7 @@ impl UringIo {
                 let peer = sockets::peer(fd.as_fd());
                 // A table of a million handles that is full: refused by closing.
                 if let Ok(handle) = self.handles.add(fd, Kind::Stream) {
-                    events.push(Event { op: id, kind: EventKind::Accepted { handle, peer } });
+                    self.report(id, EventKind::Accepted { handle, peer });
                 }
                 self.go_on(key);
             }
@@ -175,7 +174,7 @@ impl UringIo {
         None
     }
 
-    fn datagrams_received(&mut self, id: OpId, whole: Lease, events: &mut Vec<Event>) {
+    fn datagrams_received(&mut self, id: OpId, whole: Lease) {
         let parsed = {
             let bytes = self.groups.bytes(&whole);
             types::RecvMsgOut::parse(bytes, &self.header).map(|out| {
@@ -195,8 +194,7 @@ impl UringIo {
         // loses the next; for ten of a local sender, which waits for more room.
         self.hurried_waits = HURRIED_WAITS;
         let lease = Lease { offset, len, ..whole };
-        let kind = EventKind::Datagrams { lease, segment_bytes, peer, truncated };
-        events.push(Event { op: id, kind });
+        self.report(id, EventKind::Datagrams { lease, segment_bytes, peer, truncated });
     }
 
     fn wrote(&mut self, key: Key, result: i32) {

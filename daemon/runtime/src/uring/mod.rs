@@ -9,8 +9,8 @@
 //! - Whatever the kernel may write or read belongs to the table or to a group
 //!   until the completion has been drained, also across a drop.
 //! - The driver never leaves the thread that made it.
-//! - Only final events wait in `ready`; what an operation brings before its
-//!   end goes to the caller as it is drained, so its order is kept.
+//! - Events come out in the order in which things happened, over all
+//!   operations: an answer never before the end of the write that it is to.
 //!
 //! Between a wait for more and the next wait the kernel is not entered for
 //! [`GATHER_US`], though it says that there is something: each entry would
@@ -133,11 +133,11 @@ impl UringIo {
     }
 
     /// Works off up to `max` completions that are there.
-    fn collect(&mut self, events: &mut Vec<Event>, max: usize) {
+    fn collect(&mut self, max: usize) {
         let mut batch = std::mem::take(&mut self.batch);
         self.ring.drain(&mut batch, max);
         for completion in batch.drain(..) {
-            self.complete(completion, events);
+            self.complete(completion);
         }
         self.batch = batch;
     }
@@ -321,7 +321,7 @@ impl Io for UringIo {
             // A refusal here is met again by the next wait, which reports it.
             let _ = self.ring.flush();
         }
-        self.collect(events, until.saturating_sub(events.len()));
+        self.collect(until.saturating_sub(events.len()));
         self.hand_over(events, until);
     }
 

@@ -19,13 +19,12 @@ impl Drop for UringIo {
             self.cancel_key(key);
         }
         let deadline = Instant::now() + REAP_TIME;
-        let mut events = Vec::new();
         while self.has_kernel_ops() && Instant::now() < deadline {
             if self.ring.wait(Some(10_000), false).is_err() {
                 break;
             }
-            self.collect(&mut events, usize::MAX);
-            events.clear();
+            self.collect(usize::MAX);
+            self.ready.clear();
         }
         if self.has_kernel_ops() {
             // Deliberate: the kernel still owns buffers of these.
