@@ -16,6 +16,8 @@ rm -rf "$made"
 mkdir -p "$made"
 binary=$target/$folder/ringmain
 "$binary" man "$made/man"
+gzip -9n "$made"/man/*.1
+gzip -9nc CHANGELOG.md >"$made/changelog.gz"
 "$binary" completions bash >"$made/ringmain.bash"
 "$binary" completions zsh >"$made/_ringmain"
 "$binary" completions fish >"$made/ringmain.fish"

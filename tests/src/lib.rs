@@ -23,6 +23,7 @@ pub mod job;
 pub mod machine;
 pub mod mosquitto;
 pub mod net;
+pub mod picture;
 pub mod plant;
 pub mod rumqttd;
 pub mod sensors;

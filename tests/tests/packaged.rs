@@ -215,6 +215,9 @@ fn every_file_of_the_package_is_there_and_its_configuration_is_good() {
             assert!(!there(from).is_empty(), "{from} is missing");
         }
     }
+    for from in [&deb["license-file"][0], &deb["changelog"]] {
+        assert!(!there(from.as_str().unwrap()).is_empty(), "{from} is missing");
+    }
     let scripts = base.join(deb["maintainer-scripts"].as_str().unwrap());
     for script in ["postinst", "prerm", "postrm"] {
         let path = scripts.join(script);

@@ -104,7 +104,8 @@ fn check(paths: &[std::path::PathBuf], config: Option<&std::path::Path>) -> Exit
         Ok(prepared) => {
             print_warnings(&prepared);
             let flows: Vec<_> = prepared.plan.flows.iter().map(|f| f.name.as_str()).collect();
-            eprintln!("ok: {}", flows.join(", "));
+            let found = if flows.is_empty() { "no flow yet".into() } else { flows.join(", ") };
+            eprintln!("ok: {found}");
             ExitCode::SUCCESS
         }
         Err(diagnostics) => refuse(&diagnostics),

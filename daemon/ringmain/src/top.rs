@@ -21,6 +21,9 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 const WARM_PERCENT: f64 = 10.0;
 const HOT_PERCENT: f64 = 50.0;
 
+/// A column that is wider has words in it, not a number.
+const WORDS_MIN: u16 = 20;
+
 /// What the list is ordered by; keys of the API.
 const ORDERS: [(&str, &str); 4] = [
     ("name", "name"),
@@ -245,7 +248,12 @@ fn table<'a>(rows: Vec<Row<'a>>, head: &[&'static str], widths: &[u16]) -> Table
         Cell::from(if at > 0 && number { line.right_aligned() } else { line })
     });
     let head = Row::new(head.collect::<Vec<_>>()).style(Style::new().dim());
-    Table::new(rows, widths.iter().map(|width| Constraint::Length(*width))).header(head)
+    // The last column takes what is left: words.
+    let widths = widths.iter().enumerate().map(|(at, width)| match at + 1 == widths.len() {
+        true if *width > WORDS_MIN => Constraint::Fill(1),
+        _ => Constraint::Length(*width),
+    });
+    Table::new(rows, widths).header(head)
 }
 
 fn text(value: &Value) -> String {
@@ -274,9 +282,6 @@ fn status_style(status: &Value) -> Style {
         _ => Style::new().fg(Color::Yellow),
     }
 }
-
-#[cfg(test)]
-mod picture;
 
 #[cfg(test)]
 mod tests {
