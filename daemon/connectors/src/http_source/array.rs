@@ -39,10 +39,24 @@ impl Array {
 
     /// Turns a piece of the array into a piece of lines.
     pub(super) fn lines(&mut self, bytes: &mut [u8]) -> Result<(), Problem> {
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = self.step(*byte).map_err(|what| Problem { at, what })?;
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.is_between()
+                && let Some(len) = flat_object(&bytes[at..])
+            {
+                self.state = State::Element;
+                at += len;
+                continue;
+            }
+            bytes[at] = self.step(bytes[at]).map_err(|what| Problem { at, what })?;
+            at += 1;
         }
         Ok(())
+    }
+
+    /// Where an element may begin.
+    fn is_between(&self) -> bool {
+        matches!(self.state, State::First | State::Next)
     }
 
     fn step(&mut self, byte: u8) -> Result<u8, &'static str> {
@@ -94,6 +108,22 @@ impl Array {
     pub(super) fn is_whole(&self) -> bool {
         self.state == State::After
     }
+}
+
+/// The length of the object that the bytes begin with, if it is all there,
+/// nothing is nested in it, and no byte needs a second look: which is what
+/// arrays of messages are made of, and is told sixteen bytes at a time.
+fn flat_object(bytes: &[u8]) -> Option<usize> {
+    let (b'{', rest) = bytes.split_first()? else { return None };
+    let inside = &rest[..memchr::memchr(b'}', rest)?];
+    // Without a branch, so that the compiler makes vectors of it.
+    let (mut special, mut quotes) = (false, false);
+    for byte in inside {
+        special |= *byte < b' ' || matches!(byte, b'\\' | b'{' | b'[' | b']');
+        quotes ^= *byte == b'"';
+    }
+    // The first closing brace ends it unless it stands in a text.
+    (!special && !quotes).then_some(inside.len() + 2)
 }
 
 #[cfg(test)]
@@ -157,7 +187,58 @@ mod tests {
         assert_eq!((found, whole), (vec!["\"a\u{1}b\"".to_owned()], true));
     }
 
+    /// Byte by byte, as without the short cut.
+    fn slowly(text: &str) -> (Vec<u8>, Option<Problem>) {
+        let mut array = Array::new();
+        let mut bytes = text.as_bytes().to_vec();
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            match array.step(*byte) {
+                Ok(new) => *byte = new,
+                Err(what) => return (bytes, Some(Problem { at, what })),
+            }
+        }
+        (bytes, None)
+    }
+
+    #[test]
+    fn only_what_is_flat_and_whole_is_taken_at_once() {
+        for (text, len) in [
+            ("{}", Some(2)),
+            ("{\"a\":1},{}", Some(7)),
+            ("{\"a\":\"}\"}", None),
+            ("{\"a\":{}}", None),
+            ("{\"a\":[1]}", None),
+            ("{\"a\":\"\\\"\"}", None),
+            ("{\"a\":\n1}", None),
+            ("{\"a\":1", None),
+            ("1", None),
+            ("", None),
+        ] {
+            assert_eq!(flat_object(text.as_bytes()), len, "{text}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_short_cut_changes_nothing(
+            text in "\\[[{}\\[\\]\",:a \n\\\\]{0,60}",
+            piece in 1_usize..70,
+        ) {
+            let mut array = Array::new();
+            let mut bytes = text.as_bytes().to_vec();
+            let (expected, problem) = slowly(&text);
+            let (mut at, mut found) = (0, None);
+            for chunk in bytes.chunks_mut(piece) {
+                if let Err(problem) = array.lines(chunk) {
+                    found = Some(Problem { at: at + problem.at, ..problem });
+                    break;
+                }
+                at += chunk.len();
+            }
+            prop_assert_eq!(found, problem);
+            prop_assert_eq!(bytes, expected);
+        }
+
         #[test]
         fn arrays_of_any_values_come_out_as_they_went_in(
             texts in prop::collection::vec("[ -~\n\"\\\\{}\\[\\],]{0,20}", 0..8),
