@@ -64,15 +64,16 @@ mod udp_sink;
 mod udp_source;
 mod unix_sink;
 mod unix_source;
+mod unsent;
 
 pub use decode::decoder;
 pub use error::{ConnectorError, Fault};
 pub use memory::source_bytes;
 pub use offline::{OfflineSink, OfflineSource};
-pub use outflow::Unsent;
 pub use overlap::{sinks_hand_over, sinks_overlap, sources_overlap};
 pub use place::{Claims, Placement};
 pub use tls::{tls_client, tls_words};
+pub use unsent::Unsent;
 
 use ringmain_base::{Now, Reason};
 use ringmain_config::plan::{SinkKind, SinkPlan, SourceKind, SourcePlan};

@@ -29,9 +29,10 @@ use ringmain_runtime::io::{EventKind, Group, Handle, Io, OpId};
 use ringmain_slab::Slab;
 
 use crate::line_acks::Answers;
-use crate::outflow::{Outflow, Unsent, WRITES_MAX};
+use crate::outflow::{Outflow, WRITES_MAX};
 use crate::retry::{Next, Retry};
 use crate::tls::Outbound;
+use crate::unsent::Unsent;
 use crate::{ConnectorError, Cx, Health, Sink};
 
 const DIAL_TAG: u32 = 0;

@@ -18,6 +18,7 @@ use ringmain_slab::Slab;
 use crate::Refusals;
 use crate::encode::Encoding;
 use crate::outbuf::{Buf, NO_SLAB, Room};
+use crate::unsent::{Unsent, What};
 
 pub(crate) const WRITES_MAX: usize = 2;
 /// What one write holds on a socket: larger ones are no faster.
@@ -35,23 +36,6 @@ pub(crate) struct Outflow {
     first_tag: u32,
     sequence: u32,
     acks: Option<Unacked>,
-}
-
-/// What a stream's sink had not had accepted when another took its place:
-/// whole frames, in order.
-#[derive(Debug, Default)]
-pub struct Unsent {
-    bufs: Vec<Buf>,
-    slabs: u64,
-}
-
-impl Unsent {
-    /// Slabs of which something is among it, or behind it, and of which every
-    /// row was taken.
-    #[must_use]
-    pub fn slabs(&self) -> u64 {
-        self.slabs
-    }
 }
 
 /// What the connection took and the other side has not acknowledged.
@@ -256,13 +240,18 @@ impl Outflow {
         let bufs = self.sealed.drain(..).chain(self.filling.take());
         let bufs = bufs.filter(|buf| buf.first_slab != NO_SLAB && !buf.bytes.is_empty());
         let from_there = |buf: Buf| Buf { first_slab: buf.first_slab - finished, ..buf };
-        Unsent { bufs: bufs.map(from_there).collect(), slabs: self.room.slab() - finished }
+        let what = What::Frames(bufs.map(from_there).collect());
+        Unsent { what, slabs: self.room.slab() - finished }
     }
 
     /// Goes on with what another gave up; nothing has been pushed yet.
     pub(crate) fn inherit(&mut self, unsent: Unsent) {
-        self.room.go_on(unsent.slabs);
-        for buf in unsent.bufs {
+        let Unsent { what: What::Frames(bufs), slabs } = unsent else {
+            debug_assert!(false, "only where sinks_hand_over says so");
+            return;
+        };
+        self.room.go_on(slabs);
+        for buf in bufs {
             self.room.add(buf.bytes.len());
             self.sealed.push_back(buf);
         }

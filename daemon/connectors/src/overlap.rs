@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use ringmain_config::plan::{SinkKind, SinkPlan, SourceKind, SourcePlan, UnixMode};
+use ringmain_config::plan::{HttpSink, SinkKind, SinkPlan, SourceKind, SourcePlan, UnixMode};
 
 /// Whether `new` can be opened while `old` still is. In doubt it cannot.
 #[must_use]
@@ -36,15 +36,22 @@ pub fn sinks_overlap(old: &SinkPlan, new: &SinkPlan) -> bool {
 }
 
 /// Whether `new` can send what `old` had made of its messages and not sent: both
-/// write them into one stream, in the same form.
+/// write them into one stream, or into requests, in the same form.
 #[must_use]
 pub fn sinks_hand_over(old: &SinkPlan, new: &SinkPlan) -> bool {
+    let same = old.encode == new.encode && old.frame == new.frame;
+    if !same || old.spill.is_some() || new.spill.is_some() {
+        return false;
+    }
+    if let (SinkKind::Http(old), SinkKind::Http(new)) = (&old.kind, &new.kind) {
+        let parts = |plan: &HttpSink| (plan.path.clone(), plan.headers.clone());
+        return parts(old) == parts(new) && (old.body, old.gzip) == (new.body, new.gzip);
+    }
     let streams = |plan: &SinkPlan| {
         let unix = matches!(plan.kind, SinkKind::Unix { mode: UnixMode::Stream, .. });
-        (unix || matches!(plan.kind, SinkKind::Tcp { .. })) && plan.spill.is_none()
+        unix || matches!(plan.kind, SinkKind::Tcp { .. })
     };
-    let same = old.encode == new.encode && old.frame == new.frame;
-    same && streams(old) && streams(new)
+    streams(old) && streams(new)
 }
 
 fn stream(kind: &SourceKind) -> Option<SocketAddr> {

@@ -77,6 +77,13 @@ impl Feed {
         Self { sent, stop, thread }
     }
 
+    /// Nobody has taken anything for a while.
+    fn is_stalled(&self) -> bool {
+        let before = self.sent.load(Ordering::Acquire);
+        std::thread::sleep(Duration::from_millis(100));
+        before > 0 && before == self.sent.load(Ordering::Acquire)
+    }
+
     /// How many were sent. The other side has said and closed nothing.
     fn end(self) -> u64 {
         self.stop.store(true, Ordering::Release);
@@ -361,12 +368,7 @@ fn correct_the_address(driver: Driver, shards: usize, partition: &str) {
     let made = api.post("/api/v1/flows", &at(free_port(), ""));
     assert_eq!(made.status, 201, "{}", made.body);
     let feed = Feed::start(source);
-    let is_stalled = || {
-        let before = feed.sent.load(Ordering::Acquire);
-        std::thread::sleep(Duration::from_millis(100));
-        before > 0 && before == feed.sent.load(Ordering::Acquire)
-    };
-    until("the sink's queue is full", is_stalled);
+    until("the sink's queue is full", || feed.is_stalled());
     let taker = Taker::listen(right);
     let more = "retry = { max = \"1s\" }\n";
     for (sink, more) in [(free_port(), ""), (free_port(), more), (right, more)] {

@@ -14,8 +14,9 @@ use ringmain_tests::mosquitto::Mosquitto;
 use ringmain_tests::net::{connect, free_port};
 use ringmain_tests::wait::until_some;
 use ringmain_tests::{Daemon, Driver, Job, until, with_each_driver};
+use serde_json::Value;
 
-use super::{names, site};
+use super::{Feed, names, site};
 
 /// Versions, one after the other.
 const VERSIONS: usize = 6;
@@ -188,6 +189,36 @@ impl Drop for Publisher {
 }
 
 with_each_driver! {
+    fn a_dead_http_sink_whose_url_is_corrected_loses_nothing(driver: Driver) {
+        let (job, daemon, api) = site(driver, 1);
+        let (source, (right, taken)) = (free_port(), http_server());
+        let at = |port: u16, more: &str| {
+            format!(
+                "name = \"plant\"\n[sources.in]\ntype = \"tcp\"\nlisten = \"127.0.0.1:{source}\"\n\
+                 [sinks.out]\ntype = \"http\"\nurl = \"http://127.0.0.1:{port}/in\"\n\
+                 inputs = [\"in\"]\nbuffer = \"64KiB\"\nbatch = {{ count = 200 }}\n{more}"
+            )
+        };
+        let made = api.post("/api/v1/flows", &at(free_port(), ""));
+        assert_eq!(made.status, 201, "{}", made.body);
+        let feed = Feed::start(source);
+        until("the sink's queue is full", || feed.is_stalled());
+        // Wrong again, then right, with another token and another deadline.
+        let more = "token = \"t\"\ntimeout = \"3s\"\n";
+        for (port, more) in [(free_port(), ""), (right, more)] {
+            let report = api.ask("PUT", "/api/v1/flows/plant", &at(port, more)).ok();
+            let components = &report["components"];
+            assert_eq!(names(&components["rebuilt"]), ["out"], "{report}");
+            assert_eq!((&components["discarded"], &components["whole"]), (&0.into(), &Value::Null));
+            assert!(components["handed_over"].as_u64().unwrap() > 200, "{report}");
+        }
+        until("messages come", || !taken.numbers.lock().unwrap().is_empty());
+        let sent = feed.end();
+        taken.check(sent);
+        assert_eq!(daemon.drain().flow("plant").rows("out"), [sent, sent, 0, 0]);
+        drop(job);
+    }
+
     fn a_connection_of_http_stays(driver: Driver) {
         let (port, (to, taken)) = (free_port(), http_server());
         let source = format!("type = \"http\"\nlisten = \"127.0.0.1:{port}\"\nrespond = \"acked\"");

@@ -20,6 +20,7 @@ use crate::Refusals;
 use crate::encode::Encoding;
 use crate::outbuf::Room;
 use crate::template::{NoPath, Path};
+use crate::unsent::{Unsent, What};
 
 /// Batches that are being filled.
 const OPEN_MAX: usize = 64;
@@ -31,14 +32,14 @@ const CHUNK_BYTES: usize = 64 << 10;
 /// What messages of a request have in common: the rest of its first line, and
 /// lines of its head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     pub(super) path: String,
     pub(super) headers: String,
 }
 
 /// The messages of one request.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     pub(super) key: Key,
     /// As they are sent, before packing.
     pub(super) bytes: Vec<u8>,
@@ -313,6 +314,31 @@ impl Batches {
             refusals.bytes(reason, why, "", 0, message);
         }
         self.done(batch);
+    }
+
+    /// Gives up everything that is not accepted; `taken` is what was taken.
+    pub(super) fn take_unsent(&mut self, mut taken: Vec<Batch>) -> Unsent {
+        let finished = self.finished();
+        self.ripen(true, 0);
+        taken.sort_by_key(|batch| batch.first_slab);
+        let batches = taken.into_iter().chain(self.sealed.drain(..));
+        let from_there = |batch: Batch| Batch { first_slab: batch.first_slab - finished, ..batch };
+        let what = What::Requests(batches.map(from_there).collect());
+        self.taken.clear();
+        Unsent { what, slabs: self.room.slab() - finished }
+    }
+
+    /// Goes on with what another gave up; nothing has been pushed yet.
+    pub(super) fn inherit(&mut self, unsent: Unsent) {
+        let Unsent { what: What::Requests(batches), slabs } = unsent else {
+            debug_assert!(false, "only where sinks_hand_over says so");
+            return;
+        };
+        self.room.go_on(slabs);
+        for batch in batches {
+            self.room.add(batch.bytes.len());
+            self.sealed.push_back(batch);
+        }
     }
 
     pub(super) fn slab_end(&mut self) {

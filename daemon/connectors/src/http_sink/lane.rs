@@ -86,6 +86,11 @@ impl Lane {
         self.state == State::Down && self.wire.is_none()
     }
 
+    /// What it was to send; it sends nothing more.
+    pub(super) fn take_back(&mut self) -> Option<Batch> {
+        self.batch.take()
+    }
+
     pub(super) fn give(&mut self, batch: Batch) {
         self.batch = Some(batch);
     }

@@ -24,8 +24,10 @@ use crate::encode::Encoding;
 use crate::resolve::Resolver;
 use crate::retry::{Breaker, Tries};
 use crate::tls::{Client, host_of};
+use crate::unsent::Unsent;
 use crate::{ConnectorError, Cx, Health, Placement, Sink};
-use batches::{Batch, Batches};
+pub(crate) use batches::Batch;
+use batches::Batches;
 use lane::{Lane, TAGS, Verdict, of_url};
 
 const BUFFERS: u16 = 2;
@@ -265,6 +267,16 @@ impl Sink for Requests {
         self.finishing |= last;
         self.batches.ripen(true, cx.now.mono_us);
         self.step(cx);
+    }
+
+    fn take_unsent(&mut self) -> Option<Unsent> {
+        // What is on the wire is a copy; its answer is not waited for.
+        let taken = self.lanes.iter_mut().filter_map(Lane::take_back).collect();
+        Some(self.batches.take_unsent(taken))
+    }
+
+    fn inherit(&mut self, unsent: Unsent) {
+        self.batches.inherit(unsent);
     }
 
     fn is_idle(&self) -> bool {

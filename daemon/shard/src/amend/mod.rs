@@ -16,7 +16,7 @@
 //! - A sink that leaves is given what was meant for it, and its successor
 //!   begins when it has come to its end: order holds, nothing is sent twice.
 //!   One that cannot get rid of it leaves it to its successor, where both
-//!   write the same form into one stream ([`crate::outlet`]).
+//!   make the same bytes of their messages ([`crate::outlet`]).
 //! - Every row passes an operator of one version or of the other. One that
 //!   comes over a lane and was sent by the version before passes the filters of
 //!   its front again; a shard that has not been taken over yet leaves what a

@@ -5,11 +5,12 @@
 //! - What is inherited goes out before the successor's own, in its order.
 //! - Its sources are told when the successor has had it accepted: the queues
 //!   stay what they were, only their reader is another.
-//! - Bytes that a broken connection may have taken go out again: messages may
-//!   come twice, at the one and at the other address, none is lost.
+//! - What a broken connection may have taken, or a server without an answer,
+//!   goes out again: messages may come twice, at the one and at the other
+//!   address, none is lost.
 //!
-//! Deliberately absent: sinks that encode otherwise, or not into one stream
-//! (`sinks_hand_over`); the bytes of one are no bytes of the other.
+//! Deliberately absent: sinks that make other bytes of their messages
+//! (`sinks_hand_over`).
 
 use std::collections::VecDeque;
 
