@@ -44,13 +44,14 @@ pub(super) struct Prepared {
 }
 
 /// Makes both, or says why io_uring is not to be had.
-pub(super) fn prepare(core: Option<usize>, waker: &Arc<Waker>) -> Result<Prepared, Refusal> {
+pub(super) fn prepare(waker: &Arc<Waker>) -> Result<Prepared, Refusal> {
     // First of all: the executor ends the process where the kernel is too old.
     probe::io_uring()?;
     let io = UringIo::new(Arc::clone(waker)).map_err(|error| Refusal::of_setup(&error))?;
     let always = eventfd(1).map_err(|error| Refusal::of_setup(&error))?;
-    let placement = core.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
+    // The thread has its core already; to be bound, glommio would read the
+    // machine's topology, and panic where no /sys is mounted.
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .preempt_timer(PREEMPT_NEVER)
         .io_memory(EXECUTOR_IO_BYTES)
         .make()

@@ -201,7 +201,7 @@ where
     if io == IoKind::Poll {
         return run_plain(&start, make);
     }
-    match executor::prepare(start.core, &start.waker) {
+    match executor::prepare(&start.waker) {
         Ok(prepared) => executor::run(&start, prepared, make),
         Err(refusal) if io == IoKind::Auto => {
             if let Some(tell) = on_fallback {
