@@ -28,6 +28,7 @@ mod live;
 mod node;
 mod reload;
 mod run;
+mod said;
 mod schedule;
 mod scripts;
 mod side;

@@ -9,6 +9,7 @@ use ringmain_base::units::grouped;
 use ringmain_connectors::Health;
 use ringmain_metrics::{Role, Snapshot};
 
+use crate::said::Said;
 use crate::start::Flow;
 
 const TABLE_EVERY: Duration = Duration::from_secs(1);
@@ -55,7 +56,8 @@ pub(crate) struct Live {
     /// Of the table that stands there, if nothing was written below it.
     lines: usize,
     writes: u64,
-    health: Vec<Vec<Health>>,
+    /// Of the flow of that name, by component.
+    said: Vec<(String, Vec<Said>)>,
 }
 
 impl Live {
@@ -63,19 +65,18 @@ impl Live {
         let terminal = stderr().is_terminal();
         let first = if terminal { TABLE_EVERY } else { LINE_EVERY };
         let next = Instant::now() + first;
-        Self { terminal, next, last: Vec::new(), lines: 0, writes: 0, health: Vec::new() }
+        Self { terminal, next, last: Vec::new(), lines: 0, writes: 0, said: Vec::new() }
     }
 
     /// Reports what has become of the components' health; to be called once
     /// more when all has ended.
     pub(crate) fn end(&mut self, flows: &[Flow]) {
-        self.report_health(flows);
+        self.report_health(flows, true);
     }
 
-    /// Prints if it is time to; reports at once when a connector's health has
-    /// changed.
+    /// Prints if it is time to; reports what has become of connectors' health.
     pub(crate) fn tick(&mut self, flows: &[Flow], now_us: u64) {
-        self.report_health(flows);
+        self.report_health(flows, false);
         let now = Instant::now();
         if now < self.next {
             return;
@@ -92,21 +93,28 @@ impl Live {
         self.last = snapshots;
     }
 
-    fn report_health(&mut self, flows: &[Flow]) {
-        self.health.resize_with(flows.len(), Vec::new);
-        for (flow, last) in flows.iter().zip(&mut self.health) {
+    fn report_health(&mut self, flows: &[Flow], is_end: bool) {
+        let now = Instant::now();
+        self.said.resize_with(flows.len(), Default::default);
+        for (flow, (of, said)) in flows.iter().zip(&mut self.said) {
+            if *of != flow.name {
+                // Another flow stands here since one was removed.
+                (*of, *said) = (flow.name.clone(), Vec::new());
+            }
             let health = flow.control.health();
-            last.resize(health.len(), Health::Good);
-            for (at, state) in health.iter().enumerate().filter(|(at, state)| last[*at] != **state)
-            {
-                let name = format!("{}.{}", flow.name, flow.control.components[at]);
+            said.resize_with(health.len(), Said::default);
+            let names = &flow.control.components;
+            for ((state, said), name) in health.iter().zip(said).zip(names) {
+                if !said.says(state, now, is_end) {
+                    continue;
+                }
+                let name = format!("{}.{name}", flow.name);
                 match state {
                     Health::Good => tracing::info!("{name}: is well again"),
                     Health::Retrying(why) => tracing::warn!("{name}: {why}"),
                     Health::Failed(why) => tracing::error!("{name}: {why}"),
                 }
             }
-            *last = health;
         }
     }
 
