@@ -52,7 +52,7 @@ impl Rig {
                     self.io.release(lease);
                 }
                 EventKind::Written { result, .. } => result.unwrap(),
-                EventKind::Eof => {}
+                EventKind::Eof | EventKind::Synced => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -86,6 +86,22 @@ fn what_is_written_to_the_patient_is_no_reason_to_hurry() {
     let file = rig.io.adopt(tempfile::tempfile().unwrap().into()).unwrap();
     rig.io.write(file, b"line".to_vec(), Some(0), WRITE);
     assert!(rig.io.may_gather());
+}
+
+#[test]
+fn who_reads_a_file_or_brings_it_to_the_disk_waits_for_that() {
+    let Some(mut rig) = Rig::new() else { return };
+    let file = rig.io.adopt(tempfile::tempfile().unwrap().into()).unwrap();
+    let read: fn(&mut Rig, Handle) = |rig, file| rig.io.read(file, rig.group, 0, WRITE);
+    let sync: fn(&mut Rig, Handle) = |rig, file| rig.io.sync(file, WRITE);
+    for ask in [read, sync] {
+        ask(&mut rig, file);
+        assert!(!rig.io.may_gather());
+        while !rig.io.may_gather() {
+            rig.wait();
+            rig.turn(&mut Vec::new());
+        }
+    }
 }
 
 #[test]

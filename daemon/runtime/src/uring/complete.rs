@@ -9,9 +9,9 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::{cqueue, types};
 
+use super::UringIo;
 use super::op::{self, TOKEN_IGNORE, TOKEN_PARK, TOKEN_WAKE, What};
 use super::ring::Completion;
-use super::{HURRIED_WAITS, UringIo};
 use crate::io::{EventKind, Group, Lease, OpId};
 use crate::slots::Key;
 use crate::sys::sockets::{self, Kind};
@@ -192,7 +192,7 @@ impl UringIo {
         };
         // The kernel has room for a few hundred small datagrams by default, and
         // loses the next; for ten of a local sender, which waits for more room.
-        self.hurried_waits = HURRIED_WAITS;
+        self.hurry();
         let lease = Lease { offset, len, ..whole };
         self.report(id, EventKind::Datagrams { lease, segment_bytes, peer, truncated });
     }

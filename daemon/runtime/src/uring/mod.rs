@@ -171,10 +171,14 @@ impl UringIo {
         (self.entered_us, self.received_bytes) = (now_us, 0);
     }
 
-    /// Whoever is written to may wait for that, and for the next.
-    fn hurry(&mut self, handle: Handle) {
+    /// Somebody may wait for what is asked for, and for the next.
+    fn hurry(&mut self) {
+        self.hurried_waits = HURRIED_WAITS;
+    }
+
+    fn hurry_unless_patient(&mut self, handle: Handle) {
         if self.handles.get(handle).is_some_and(|open| !open.patient) {
-            self.hurried_waits = HURRIED_WAITS;
+            self.hurry();
         }
     }
 
@@ -277,21 +281,25 @@ impl Io for UringIo {
     }
 
     fn read(&mut self, handle: Handle, group: Group, offset: u64, op: OpId) {
+        // Whoever reads a file reads on when that is there.
+        self.hurry();
         self.submit_grouped(handle, group, op, What::Read { group, offset });
     }
 
     fn write(&mut self, handle: Handle, buf: Vec<u8>, offset: Option<u64>, op: OpId) {
         let sort = if offset.is_some() { Sort::At } else { Sort::Append };
-        self.hurry(handle);
+        self.hurry_unless_patient(handle);
         self.submit_ordered(handle, op, What::Write { buf, offset, written: 0 }, sort);
     }
 
     fn send_datagrams(&mut self, handle: Handle, buf: Vec<u8>, ends: Vec<u32>, op: OpId) {
-        self.hurry(handle);
+        self.hurry();
         self.submit_send(handle, buf, ends, op);
     }
 
     fn sync(&mut self, handle: Handle, op: OpId) {
+        // Nothing is accepted before it is done.
+        self.hurry();
         self.submit_ordered(handle, op, What::Sync, Sort::Sync);
     }
 
