@@ -97,7 +97,11 @@ impl<'a> Pace<'a> {
         self.heartbeat.turn(now.mono_us);
         io.begin_turn(now.mono_us);
         match self.turn.turn(io, now) {
-            Next::Stop => Ok(Step::Stop),
+            Next::Stop => {
+                // Who is gone is not in a turn that never ends.
+                self.heartbeat.rest(self.clock.now().mono_us);
+                Ok(Step::Stop)
+            }
             // Due at once is as good as busy: neither may starve the executor.
             Next::Busy | Next::Idle { wake_in_us: Some(0) } => {
                 self.idle_turns = 0;
@@ -326,6 +330,17 @@ mod tests {
         assert_eq!(pace.step(&mut io).unwrap(), Step::Again);
         assert!(!pace.watches && pace.idle_turns == 2);
         assert_eq!(pace.step(&mut io).unwrap(), Step::Park(Some(700)));
+    }
+
+    #[test]
+    fn a_shard_that_has_stopped_is_in_no_turn() {
+        let heartbeat = Heartbeat::default();
+        let mut pace = pace(&[Next::Busy], false, &[], &heartbeat);
+        let mut io = PollIo::new(Waker::new().unwrap());
+        while pace.step(&mut io).unwrap() != Step::Stop {
+            assert!(heartbeat.sample().turn_began_us.is_some());
+        }
+        assert_eq!(heartbeat.sample().turn_began_us, None);
     }
 
     #[test]
